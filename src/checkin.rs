@@ -9,8 +9,6 @@
 
 mod context;
 mod error;
-mod exchange;
-mod resolve;
 mod site;
 mod telling;
 mod visit;
@@ -19,11 +17,12 @@ mod wait;
 use std::time::Duration;
 
 pub use context::{Ask, Context, Line, Progress, Reply};
-pub use error::{AskError, Attempt, CheckinError, Failure, Phase, Step, Unapproved, Unresolved};
+pub use error::{AskError, Attempt, CheckinError, Failure, Step, Unapproved};
 
 use crate::certificate::CertificateFacts;
 use crate::dialogue::{Answer, NoAnswer};
 use crate::est::{self, Operation, Outcome, RetryAfter};
+use crate::https::{HttpsError, Phase, pause};
 pub use crate::identity::AnswerError;
 use crate::identity::verify;
 use crate::line::{Kind, Stage};
@@ -122,12 +121,12 @@ pub fn enroll(
             };
             answered |= !failed.failure.unreachable();
             site.over = failed.failure.lasts();
-            site.stranger = matches!(failed.failure, Failure::Tls(_));
+            site.stranger = matches!(failed.failure, Failure::Https(HttpsError::Tls(_)));
             if site.over && holds.is_some() {
                 // The request was denied there. The other servers have what is left of their own time.
                 held = None;
             }
-            let wait = failed.failure.retry_after().map(|told| wait::honoured(told, false));
+            let wait = failed.failure.retry_after().map(|told| pause::honoured(told, false));
             site.not_before = wait.map(|wait| since_boot().saturating_add(wait));
             site.failed = Some(telling::more_telling(site.failed.take(), failed));
         }
@@ -140,9 +139,9 @@ pub fn enroll(
         let open = || sites.iter().filter(|site| !site.over);
         let asked = match (&held, open().map(|site| site.not_before).min()) {
             (None, Some(Some(moment))) => Some(moment.saturating_sub(since_boot())),
-            _ => told.map(|told| wait::honoured(told, true)),
+            _ => told.map(|told| pause::honoured(told, true)),
         };
-        let Some((delay, is_last)) = waiter.next(asked, until) else { break };
+        let Some((delay, is_last)) = waiter.rounds.next(asked, until) else { break };
         last = is_last;
         if sites.iter().any(|site| site.failed.is_some()) {
             let attempts: Vec<&Attempt> = sites.iter().filter_map(|site| site.failed.as_ref()).collect();
@@ -254,7 +253,7 @@ impl Checkin<'_> {
             }
             Ok(Some(Answer::Pending(_))) => return Ok(Visited::Held(None)),
             Ok(Some(Answer::Refused(text))) => return Err(failed(Failure::LineRefused(Printable::of(&text)))),
-            Ok(None) => return Err(failed(Failure::TimedOut(Phase::Answer))),
+            Ok(None) => return Err(failed(Failure::Https(HttpsError::TimedOut(Phase::Answer)))),
             Err(NoAnswer::NotTaken(reason)) => return Err(failed(Failure::LineNotTaken(reason))),
             Err(NoAnswer::Lost(why)) => return Err(failed(Failure::LineLost(why))),
         };

@@ -4,7 +4,6 @@
 mod certs;
 mod date;
 mod error;
-mod http;
 
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use zeroize::Zeroizing;
 pub use certs::{MAX_CERTIFICATES, base64, certs_only};
 pub use date::date;
 pub use error::EstError;
-pub use http::{MAX_BODY, MAX_HEAD, Response, ResponseReader};
 
+use crate::http::{Address, Head, PublicRequest, Response, SecretRequest};
 use crate::payload::{NodeName, Token};
 use crate::pem;
 use crate::shown::Printable;
@@ -68,49 +67,13 @@ pub enum Lines {
     One,
 }
 
-/// Where a request goes, and who sends it. `authority` and `path` come from a parsed URL; of `user_agent` only printable
-/// ASCII is sent.
-pub struct Address<'a> {
-    /// Host and port.
-    pub authority: String,
-    /// Path of the EST server, without the operation.
-    pub path: &'a str,
-    /// User-Agent.
-    pub user_agent: &'a str,
-}
-
-/// A whole HTTP request without a secret: no token, no CSR. Only [`ca_certs`] makes one.
-pub struct PublicRequest(Zeroizing<Vec<u8>>);
-
-/// A whole HTTP request that may hold a token and a CSR.
-pub struct SecretRequest(Zeroizing<Vec<u8>>);
-
-impl PublicRequest {
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl SecretRequest {
-    /// The bytes, for a connection to a verified server.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 /// A request for the CA certificates that does not say which node asks.
-pub fn ca_certs(to: Address<'_>) -> PublicRequest {
-    PublicRequest(bytes(Operation::CaCerts, Lines::Of64, to, None))
+pub fn ca_certs(to: &Address<'_>) -> PublicRequest {
+    PublicRequest::get(to, "cacerts", ACCEPT)
 }
 
 /// Any request, with credentials or without.
-pub fn request(operation: Operation<'_>, lines: Lines, to: Address<'_>, basic: Option<&Basic<'_>>) -> SecretRequest {
-    SecretRequest(bytes(operation, lines, to, basic))
-}
-
-fn bytes(operation: Operation<'_>, lines: Lines, to: Address<'_>, basic: Option<&Basic<'_>>) -> Zeroizing<Vec<u8>> {
-    let Address { authority, path, user_agent } = to;
+pub fn request(operation: Operation<'_>, lines: Lines, to: &Address<'_>, basic: Option<&Basic<'_>>) -> SecretRequest {
     let encoded = |der: &[u8]| match lines {
         Lines::Of64 => wrapped(der),
         Lines::One => Base64::encode_string(der),
@@ -120,49 +83,30 @@ fn bytes(operation: Operation<'_>, lines: Lines, to: Address<'_>, basic: Option<
         Operation::SimpleEnroll(csr) => ("POST", "simpleenroll", Some(encoded(csr))),
         Operation::SimpleReenroll(csr) => ("POST", "simplereenroll", Some(encoded(csr))),
     };
-    let user_agent: String = user_agent.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(200).collect();
-    // Title-case names: cisco/libest compares some of them case-sensitively.
-    let mut head = Zeroizing::new(String::with_capacity(2048));
-    for part in [
-        method,
-        " ",
-        path,
-        "/",
-        name,
-        " HTTP/1.1\r\nHost: ",
-        &authority,
-        "\r\nUser-Agent: ",
-        user_agent.trim(),
-        "\r\nAccept: application/pkcs7-mime\r\n",
-    ] {
-        head.push_str(part);
-    }
+    let mut head = Head::new(method, to, name, ACCEPT);
     if body.is_some() {
         // Nothing follows a CSR on its connection. With `close`, an answer without a length has an end.
-        head.push_str("Connection: close\r\n");
+        head.field("Connection", "close");
     }
     if let Some(basic) = basic {
         let mut plain = Zeroizing::new(String::with_capacity(512));
         plain.push_str(basic.name.as_str());
         plain.push(':');
         plain.push_str(basic.token.expose());
-        head.push_str("Authorization: Basic ");
-        head.push_str(&Zeroizing::new(Base64::encode_string(plain.as_bytes())));
-        head.push_str("\r\n");
+        let mut value = Zeroizing::new(String::with_capacity(1024));
+        value.push_str("Basic ");
+        value.push_str(&Zeroizing::new(Base64::encode_string(plain.as_bytes())));
+        head.field("Authorization", &value);
     }
     if let Some(body) = &body {
-        head.push_str("Content-Type: application/pkcs10\r\nContent-Transfer-Encoding: base64\r\nContent-Length: ");
-        head.push_str(&body.len().to_string());
-        head.push_str("\r\n");
+        head.field("Content-Type", "application/pkcs10");
+        head.field("Content-Transfer-Encoding", "base64");
+        head.field("Content-Length", &body.len().to_string());
     }
-    head.push_str("\r\n");
-    let body = body.unwrap_or_default();
-    // The capacity is exact, so that growing never leaves a copy of the token behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(head.len() + body.len()));
-    bytes.extend_from_slice(head.as_bytes());
-    bytes.extend_from_slice(body.as_bytes());
-    bytes
+    head.with(body.unwrap_or_default().as_bytes())
 }
+
+const ACCEPT: &str = "application/pkcs7-mime";
 
 fn wrapped(der: &[u8]) -> String {
     let mut text = String::new();
@@ -193,7 +137,7 @@ pub fn certificates(response: &Response) -> Result<Vec<Vec<u8>>, EstError> {
 
 /// The header Retry-After: seconds or a date; anything else counts as absent. A date counts from the server's own Date,
 /// if there is one, so that no other clock matters.
-fn retry_after(response: &Response) -> Option<RetryAfter> {
+pub fn retry_after(response: &Response) -> Option<RetryAfter> {
     let value = response.retry_after.as_ref()?.as_str().trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         // More digits than a u64 holds still mean "late". The caller caps the wait.

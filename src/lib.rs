@@ -29,6 +29,7 @@ pub mod fault;
 // The stages of a run, the last one first.
 pub mod handover;
 pub mod status;
+pub mod retrieval;
 pub mod checkin;
 pub mod identity;
 pub mod finding;
@@ -43,6 +44,8 @@ pub mod site;
 // Protocols and codecs.
 pub mod bundle;
 pub mod est;
+pub mod https;
+pub mod http;
 pub mod tls;
 pub mod dialogue;
 pub mod pipe;

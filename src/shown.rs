@@ -169,7 +169,8 @@ mod tests {
     fn errors_show_no_text_from_outside_as_it_came() {
         use crate::certificate::Oddity;
         use crate::checkin::Failure;
-        use crate::est::{EstError, ResponseReader};
+        use crate::est::EstError;
+        use crate::http::{HttpError, ResponseReader};
         use crate::medium::Medium;
         use crate::source::{Origin, SourceError};
 
@@ -180,7 +181,7 @@ mod tests {
         let credentials =
             |sent, token, schemes: Vec<Printable>| Failure::Credentials { sent, token, schemes, text: hostile() };
         let texts = [
-            EstError::Framing(hostile()).to_string(),
+            HttpError::Framing(hostile()).to_string(),
             EstError::Redirect { status: 302, location: Some(hostile()) }.to_string(),
             EstError::Unauthorized { schemes: vec![hostile()], text: hostile() }.to_string(),
             EstError::Refused { status: 403, text: hostile() }.to_string(),

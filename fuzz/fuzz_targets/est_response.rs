@@ -1,7 +1,8 @@
 //! An HTTP answer in pieces: however it is cut, it means the same.
 #![no_main]
 
-use imprint::est::{self, ResponseReader};
+use imprint::est;
+use imprint::http::ResponseReader;
 
 fn read(pieces: &[&[u8]]) -> String {
     let mut reader = ResponseReader::default();

@@ -1,7 +1,6 @@
 //! Says why there is no certificate, in words for an operator at the console. Never acts on an error.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,14 +9,13 @@ use crate::apply::network::NetworkError;
 use crate::certificate::CertificateFacts;
 use crate::chain::chain;
 use crate::est::EstError;
+use crate::https::HttpsError;
 use crate::identity::AnswerError;
 use crate::key_code::KeyCode;
 use crate::line::NotTaken;
-use crate::payload::{DnsName, EstUrl, NodeName};
+use crate::payload::{EstUrl, NodeName};
 use crate::shown::Printable;
-use crate::sys::NoAddress;
 use crate::time::Timestamp;
-use crate::tls::TlsError;
 
 /// Why there is no certificate.
 #[derive(Debug)]
@@ -117,48 +115,11 @@ pub enum Step {
     Enrol,
 }
 
-/// What a server did not do in time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// Take a connection.
-    Connect,
-    /// Finish the TLS handshake.
-    Handshake,
-    /// Answer the request.
-    Answer,
-}
-
-/// A host name without a known address.
-#[derive(Debug)]
-pub struct Unresolved {
-    /// The name.
-    pub name: DnsName,
-    /// The name servers of `/etc/resolv.conf`, which were asked.
-    pub servers: Vec<String>,
-    /// Why it has no IPv4 address.
-    pub a: NoAddress,
-    /// Why it has no IPv6 address.
-    pub aaaa: NoAddress,
-}
-
-impl Unresolved {
-    /// Whether no name server gave an answer that can be used.
-    pub fn has_no_answer(&self) -> bool {
-        matches!((&self.a, &self.aaaa), (NoAddress::Unusable, NoAddress::Unusable))
-    }
-}
-
 /// What went wrong with one URL.
 #[derive(Debug)]
 pub enum Failure {
-    /// The name has no address, or none became known in time.
-    Resolve(Box<Unresolved>),
-    /// No address takes a connection.
-    Connect(Vec<(SocketAddr, io::Error)>),
-    /// Something did not happen in time.
-    TimedOut(Phase),
-    /// There is no TLS connection, or it broke.
-    Tls(TlsError),
+    /// The server gave no answer, or none that can be read.
+    Https(HttpsError),
     /// The answer cannot be used.
     Est(EstError),
     /// The probe's answer has no Date.
@@ -277,27 +238,7 @@ fn at_last(f: &mut fmt::Formatter<'_>, failure: &Failure) -> fmt::Result {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Resolve(unresolved) => unresolved.fmt(f),
-            Failure::Connect(errors) => {
-                f.write_str(if self.unreachable() {
-                    "no connection; check the node's network and that the server runs"
-                } else {
-                    "no connection; check that the server listens there"
-                })?;
-                match errors.as_slice() {
-                    [(_, error)] => write!(f, ": {error}"),
-                    errors => errors.iter().try_for_each(|(address, error)| write!(f, ": {address}: {error}")),
-                }
-            }
-            Failure::TimedOut(phase) => f.write_str(match phase {
-                Phase::Connect => "there was no time left for a connection",
-                Phase::Handshake => {
-                    "the server took the connection, but no TLS handshake came about in time; check the path for lost \
-                     big packets (MTU), and that this is a TLS port"
-                }
-                Phase::Answer => "the server did not answer the request in time",
-            }),
-            Failure::Tls(error) => error.fmt(f),
+            Failure::Https(error) => error.fmt(f),
             Failure::Est(error) => error.fmt(f),
             Failure::NoDate => f.write_str(
                 "the answer has no Date header, so the time of day stays unknown; configure the server to send one",
@@ -352,31 +293,6 @@ impl fmt::Display for Failure {
     }
 }
 
-impl fmt::Display for Unresolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unresolved { name, servers, a, aaaa } = self;
-        let asked = servers.join(", ");
-        match (self.has_no_answer(), servers.is_empty()) {
-            (true, false) => write!(
-                f,
-                "no usable answer about {name} from {asked} (none, a refusal, or a failure); check the URL, that the name \
-                 servers know the name, and that the node reaches them"
-            ),
-            (true, true) => write!(
-                f,
-                "no usable answer about {name}: /etc/resolv.conf has no name server; add a name server (dns) to the record, \
-                 or use an IP address in the URL"
-            ),
-            (false, _) => write!(
-                f,
-                "{name} has no address (A: {a}; AAAA: {aaaa}) according to {}; check the URL and what the name servers \
-                 know",
-                if servers.is_empty() { "this machine, which has no name server" } else { &asked }
-            ),
-        }
-    }
-}
-
 fn knows_basic(schemes: &[Printable]) -> bool {
     schemes.iter().any(|scheme| scheme.as_str().eq_ignore_ascii_case("Basic"))
 }
@@ -403,7 +319,7 @@ impl std::error::Error for Failure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             // Display shows this error itself, so its source is the next cause.
-            Failure::Tls(error) => error.source(),
+            Failure::Https(error) => error.source(),
             _ => None,
         }
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Issued;
 use super::error::{Attempt, CheckinError};
-use super::wait;
 use crate::est::Lines;
+use crate::https::pause;
 use crate::payload::EstUrl;
 use crate::time::{Clock, Deadline};
 
@@ -36,7 +36,7 @@ impl Site<'_> {
     /// Whether there is time for a visit. A visit that cannot finish tells nothing, and may leave the server with half
     /// a request. The first visit is always made, and a look for an answer on the line takes no time.
     pub(super) fn has_enough(&self, until: Deadline) -> bool {
-        !self.tried || *self.url == EstUrl::Line || until.remaining() >= wait::ENOUGH
+        !self.tried || *self.url == EstUrl::Line || until.remaining() >= pause::ENOUGH
     }
 
     /// Forgets what may be different on another network, where another server may have the same name, or a busy server

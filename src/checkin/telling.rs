@@ -4,10 +4,12 @@
 use std::io;
 use std::time::Duration;
 
-use super::error::{Attempt, Failure, Phase};
+use super::error::{Attempt, Failure};
 use crate::est::{EstError, RetryAfter};
+use crate::http::HttpError;
+use crate::https::{HttpsError, Phase};
 use crate::time::Timestamp;
-use crate::tls::{TlsError, about_certificates};
+use crate::tls::TlsError;
 
 /// How far a try came, and so how much its failure tells. The least telling comes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,13 +41,8 @@ impl Failure {
     /// Whether the failure is permanent, so that another try is of no use.
     pub fn lasts(&self) -> bool {
         match self {
-            Failure::Resolve(_) | Failure::Connect(_) | Failure::TimedOut(_) => false,
-            Failure::Tls(TlsError::Refused(_)) => true,
-            // The server speaks another protocol on that port.
-            Failure::Tls(TlsError::Protocol(rustls::Error::InvalidMessage(_))) => true,
-            Failure::Tls(TlsError::Protocol(rustls::Error::AlertReceived(alert))) => about_certificates(*alert),
-            Failure::Tls(_) => false,
-            Failure::Est(EstError::Busy { .. } | EstError::Truncated { .. }) => false,
+            Failure::Https(error) => error.lasts(),
+            Failure::Est(EstError::Busy { .. }) => false,
             Failure::Est(_)
             | Failure::NoDate
             | Failure::NotADate(_)
@@ -73,36 +70,30 @@ impl Failure {
         }
     }
 
-    /// Whether the network may be at fault and not the server: nothing answered at all, or the TLS handshake stopped
-    /// where packets get big. Another link may lead to the server.
+    /// Whether the network may be at fault and not the server. Another link may lead to the server.
     pub fn unreachable(&self) -> bool {
-        match self {
-            Failure::Resolve(_) => true,
-            // An address that refuses a connection can be reached.
-            Failure::Connect(errors) => {
-                let there = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
-                !errors.iter().any(|(_, error)| there.contains(&error.kind()))
-            }
-            Failure::TimedOut(phase) => *phase != Phase::Answer,
-            _ => false,
-        }
+        matches!(self, Failure::Https(error) if error.unreachable())
     }
 
     /// How much the failure tells.
     pub(super) fn tells(&self) -> Tells {
         match self {
-            Failure::TimedOut(Phase::Connect | Phase::Handshake) => Tells::Silence,
-            Failure::Resolve(unresolved) if unresolved.has_no_answer() => Tells::Silence,
-            Failure::Connect(errors) if errors.iter().all(|(_, error)| error.kind() == io::ErrorKind::TimedOut) => {
-                Tells::Silence
-            }
-            Failure::Resolve(_) => Tells::NoWay,
-            Failure::Connect(_) if self.unreachable() => Tells::NoWay,
-            Failure::Connect(_) | Failure::Tls(TlsError::Io(_)) | Failure::NoLine | Failure::LineLost(_) => {
-                Tells::NoConnection
-            }
-            Failure::TimedOut(Phase::Answer) | Failure::Est(EstError::Truncated { .. }) => Tells::NoAnswer,
-            Failure::Tls(TlsError::Refused(_) | TlsError::Protocol(_)) => Tells::NoTrust,
+            Failure::Https(error) => match error {
+                HttpsError::TimedOut(Phase::Connect | Phase::Handshake) => Tells::Silence,
+                HttpsError::Resolve(unresolved) if unresolved.has_no_answer() => Tells::Silence,
+                HttpsError::Connect(errors)
+                    if errors.iter().all(|(_, error)| error.kind() == io::ErrorKind::TimedOut) =>
+                {
+                    Tells::Silence
+                }
+                HttpsError::Resolve(_) => Tells::NoWay,
+                HttpsError::Connect(_) if error.unreachable() => Tells::NoWay,
+                HttpsError::Connect(_) | HttpsError::Tls(TlsError::Io(_)) => Tells::NoConnection,
+                HttpsError::TimedOut(Phase::Answer) | HttpsError::Http(HttpError::Truncated { .. }) => Tells::NoAnswer,
+                HttpsError::Tls(TlsError::Refused(_) | TlsError::Protocol(_)) => Tells::NoTrust,
+                HttpsError::Http(_) => Tells::Answer,
+            },
+            Failure::NoLine | Failure::LineLost(_) => Tells::NoConnection,
             Failure::Est(_)
             | Failure::NoDate
             | Failure::NotADate(_)
@@ -120,20 +111,21 @@ impl Failure {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use super::super::error::{Step, Unresolved};
+    use super::super::error::Step;
     use super::*;
+    use crate::https::Unresolved;
     use crate::payload::{DnsName, EstUrl};
     use crate::sys::NoAddress;
 
     fn connect(kinds: &[io::ErrorKind]) -> Failure {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        Failure::Connect(kinds.iter().map(|kind| (address, (*kind).into())).collect())
+        Failure::Https(HttpsError::Connect(kinds.iter().map(|kind| (address, (*kind).into())).collect()))
     }
 
     fn unresolved(a: NoAddress) -> Failure {
         let name = DnsName::try_from("est.example.org").unwrap();
         let servers = vec!["192.0.2.53".to_owned()];
-        Failure::Resolve(Box::new(Unresolved { name, servers, a, aaaa: NoAddress::Unusable }))
+        Failure::Https(HttpsError::Resolve(Box::new(Unresolved { name, servers, a, aaaa: NoAddress::Unusable })))
     }
 
     fn busy() -> Failure {
@@ -145,20 +137,23 @@ mod tests {
         use io::ErrorKind::{ConnectionRefused, ConnectionReset, NetworkUnreachable, TimedOut};
         vec![
             vec![
-                Failure::TimedOut(Phase::Handshake),
+                Failure::Https(HttpsError::TimedOut(Phase::Handshake)),
                 unresolved(NoAddress::Unusable),
-                Failure::TimedOut(Phase::Connect),
+                Failure::Https(HttpsError::TimedOut(Phase::Connect)),
                 connect(&[TimedOut, TimedOut]),
             ],
             vec![unresolved(NoAddress::Unknown), connect(&[NetworkUnreachable, TimedOut])],
             // Of several addresses, the one that tells most counts.
             vec![
                 connect(&[NetworkUnreachable, ConnectionRefused]),
-                Failure::Tls(TlsError::Io(ConnectionReset.into())),
+                Failure::Https(HttpsError::Tls(TlsError::Io(ConnectionReset.into()))),
                 Failure::LineLost("it broke".to_owned()),
             ],
-            vec![Failure::TimedOut(Phase::Answer), Failure::Est(EstError::Truncated { have: 0, want: None })],
-            vec![Failure::Tls(TlsError::Protocol(rustls::Error::DecryptError))],
+            vec![
+                Failure::Https(HttpsError::TimedOut(Phase::Answer)),
+                Failure::Https(HttpsError::Http(HttpError::Truncated { have: 0, want: None })),
+            ],
+            vec![Failure::Https(HttpsError::Tls(TlsError::Protocol(rustls::Error::DecryptError)))],
             vec![busy(), Failure::NoDate, Failure::LineRefused("no".into())],
         ]
     }
@@ -199,7 +194,11 @@ mod tests {
 
     #[test]
     fn only_the_last_of_those_that_tell_less_is_told() {
-        let failures = [busy(), connect(&[io::ErrorKind::ConnectionRefused]), Failure::TimedOut(Phase::Handshake)];
+        let failures = [
+            busy(),
+            connect(&[io::ErrorKind::ConnectionRefused]),
+            Failure::Https(HttpsError::TimedOut(Phase::Handshake)),
+        ];
         let told = failures.into_iter().fold(None, |before, failure| Some(more_telling(before, attempt(failure))));
         let text = told.unwrap().to_string();
         assert!(text.contains("500 a fault; last: the server took the connection, but no TLS handshake"), "{text}");

@@ -2,14 +2,16 @@
 //! verified at that time, over the same connection if the server keeps it open. Never decides when to try again: the
 //! check-in does.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::error::{Attempt, CheckinError, Failure, Step};
-use super::exchange::{self, Answer, Open};
 use super::site::{Certificates, Habits, Stop};
 use super::{Context, Progress};
 use crate::certificate::CertificateFacts;
-use crate::est::{self, Address, Basic, EstError, Lines, Operation};
+use crate::est::{self, Basic, EstError, Lines, Operation};
+use crate::http::Address;
+use crate::https::{self, Answer, Open};
 use crate::payload::{EstUrl, HttpsUrl};
 use crate::plan::ClockQuality;
 use crate::shown::Printable;
@@ -49,10 +51,9 @@ impl<'a> Visit<'a> {
     pub(super) fn probe(&self, from: Timestamp, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Probed, Stop> {
         let expiry = self.context.clock.expiry;
         let stopped = |failed| self.stopped(Step::Probe, failed);
-        let open =
-            exchange::probe(self.url, &self.context.server.ca, (from, expiry), self.deadline).map_err(stopped)?;
+        let open = https::probe(self.url, &self.context.server.ca, (from, expiry), self.deadline).map_err(stopped)?;
         let server = open.server().clone();
-        let (answer, kept) = open.ask(&est::ca_certs(self.address())).map_err(stopped)?;
+        let (answer, kept) = open.ask(&est::ca_certs(&self.address())).map_err(stopped)?;
         let failed = |failure| self.failed(Step::Probe, &answer, failure);
         let cas = match est::certificates(&answer.response) {
             Ok(cas) => Cas::Given(cas),
@@ -100,10 +101,14 @@ impl<'a> Visit<'a> {
     }
 
     pub(super) fn failed(&self, step: Step, answer: &Answer, failure: Failure) -> Stop {
-        self.stopped(step, (Some(answer.address), failure))
+        self.at(step, Some(answer.address), failure)
     }
 
-    fn stopped(&self, step: Step, (address, failure): exchange::Failed) -> Stop {
+    fn stopped(&self, step: Step, (address, error): https::Failed) -> Stop {
+        self.at(step, address, Failure::Https(error))
+    }
+
+    fn at(&self, step: Step, address: Option<SocketAddr>, failure: Failure) -> Stop {
         Stop::Here(Box::new(Attempt::new(EstUrl::Https(self.url.clone()), address, step, failure)))
     }
 }
@@ -137,11 +142,11 @@ impl Requests<'_> {
         loop {
             let open = match self.open.take() {
                 Some(open) => open,
-                None => exchange::open(visit.url, &server.ca, self.clock, visit.context.renews, visit.deadline)
+                None => https::open(visit.url, &server.ca, self.clock, visit.context.renews, visit.deadline)
                     .map_err(|failed| visit.stopped(step, failed))?,
             };
             confirm()?;
-            let request = est::request(operation, habits.lines, visit.address(), token.as_ref().filter(|_| sent));
+            let request = est::request(operation, habits.lines, &visit.address(), token.as_ref().filter(|_| sent));
             let asked = open.ask(&request).map_err(|failed| visit.stopped(step, failed))?;
             // There is no answer. The next connection is a new one, on which this cannot happen.
             let Some((answer, kept)) = asked else {

@@ -1,24 +1,12 @@
-//! Decides how long to wait between two rounds, and when to report failures. Pure but for the clock and one random
-//! number: it never waits itself.
+//! Decides when to report failures, and when to look at the leases. Pure but for the clock: it never waits itself.
 
 use std::time::Duration;
 
 use super::Progress;
 use super::error::Attempt;
-use crate::time::{Deadline, since_boot};
+use crate::https::pause::Rounds;
+use crate::time::since_boot;
 
-/// The highest ceiling of the waits that no server asked for.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The longest Retry-After that is honoured: from a server that cannot answer now, and from a server that waits for an
-/// administrator.
-const LONGEST_RETRY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(300)];
-/// The shortest Retry-After: a server that says 0 is not flooded.
-const SHORTEST_RETRY: Duration = Duration::from_secs(1);
-/// The last try begins this long before the end, when there is time for one.
-const LAST_TRY: Duration = Duration::from_secs(2);
-/// How long a visit takes on a slow network: four or five round trips, and as many again if the server closes the
-/// connection after each answer. With less time left no visit begins, except the first one at each URL.
-pub(super) const ENOUGH: Duration = Duration::from_secs(1);
 /// A report that has not changed is repeated after this long.
 const REPEAT: Duration = Duration::from_secs(60);
 /// How often the leases are looked at while the check-in waits.
@@ -26,26 +14,14 @@ const LEASES: Duration = Duration::from_secs(10);
 
 /// Counts the waits, and remembers the last report.
 pub(super) struct Waiter {
-    round: u32,
+    pub(super) rounds: Rounds,
     said: Option<(String, Duration)>,
     leases: Duration,
 }
 
 impl Waiter {
     pub(super) fn new() -> Waiter {
-        Waiter { round: 0, said: None, leases: since_boot() }
-    }
-
-    /// The wait until the next round, and whether that round is the last; `None` when there is no time left for one.
-    /// `asked`: the wait that the servers asked for, which counts instead of the usual one.
-    pub(super) fn next(&mut self, asked: Option<Duration>, until: Deadline) -> Option<(Duration, bool)> {
-        let left = until.remaining();
-        let delay = asked.unwrap_or_else(|| backoff(self.round, random()));
-        self.round = self.round.saturating_add(1);
-        if delay.saturating_add(ENOUGH) <= left {
-            return Some((delay, false));
-        }
-        Some((left.saturating_sub(LAST_TRY), true)).filter(|(left, _)| !left.is_zero())
+        Waiter { rounds: Rounds::default(), said: None, leases: since_boot() }
     }
 
     /// Reports what failed, unless it has just reported the same.
@@ -73,73 +49,5 @@ impl Waiter {
             self.leases = now;
         }
         due
-    }
-}
-
-/// Full jitter: a random wait up to a ceiling that doubles, so that ten thousand nodes that boot at once spread out.
-fn backoff(round: u32, part: f64) -> Duration {
-    let ceiling = Duration::from_millis(500).saturating_mul(1 << round.min(8)).min(LONGEST_WAIT);
-    Duration::from_millis(50) + ceiling.mul_f64(part)
-}
-
-/// The wait for a server that asked for `told`, within the limits: at least that long, and up to a quarter longer, so
-/// that nodes spread out here, too. `held`: the server waits for an administrator.
-pub(super) fn honoured(told: Duration, held: bool) -> Duration {
-    spread(told, held, random())
-}
-
-fn spread(told: Duration, held: bool, part: f64) -> Duration {
-    let [busy, pending] = LONGEST_RETRY;
-    let told = told.clamp(SHORTEST_RETRY, if held { pending } else { busy });
-    told + (told / 4).mul_f64(part)
-}
-
-/// A number from 0 to 1. Without randomness it is 1: the ceiling itself is a good wait.
-fn random() -> f64 {
-    let mut random = [0; 4];
-    match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX),
-        Err(_) => 1.0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_and_end() {
-        let ceilings: Vec<u128> = (0..9).map(|round| backoff(round, 1.0).as_millis()).collect();
-        assert_eq!(ceilings, [550, 1050, 2050, 4050, 8050, 16_050, 30_050, 30_050, 30_050]);
-        assert_eq!(backoff(u32::MAX, 0.0), Duration::from_millis(50));
-    }
-
-    #[test]
-    fn what_a_server_asks_for_is_honoured_and_capped() {
-        let secs = Duration::from_secs;
-        assert_eq!(spread(secs(20), false, 0.0), secs(20));
-        assert_eq!(spread(secs(20), true, 1.0), secs(25));
-        assert_eq!(spread(Duration::ZERO, true, 0.0), secs(1));
-        assert_eq!(spread(secs(u64::MAX), false, 0.0), secs(60));
-        assert_eq!(spread(secs(u64::MAX), true, 1.0), secs(375));
-    }
-
-    #[test]
-    fn there_is_a_last_try_before_the_end() {
-        let mut waiter = Waiter::new();
-        let late = Duration::from_secs(1000);
-        let (wait, last) = waiter.next(Some(late), Deadline::after(Duration::from_secs(10))).unwrap();
-        assert!(last && !wait.is_zero() && wait.as_millis() <= 8000, "{wait:?}");
-        assert_eq!(waiter.next(Some(late), Deadline::after(Duration::from_secs(1))), None);
-    }
-
-    /// Otherwise the round would only report that there was no time.
-    #[test]
-    fn a_round_has_enough_time_or_is_not_begun() {
-        let mut waiter = Waiter::new();
-        let (asked, limit) = (Duration::from_millis(99_500), Duration::from_secs(100));
-        let (wait, last) = waiter.next(Some(asked), Deadline::after(limit)).unwrap();
-        assert!(last && wait <= limit - LAST_TRY, "{wait:?}");
-        assert_eq!(waiter.next(Some(Duration::from_millis(100)), Deadline::after(ENOUGH)), None);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::http::{MAX_BODY, MAX_FIELDS, MAX_HEAD};
 use super::{MAX_CERTIFICATES, RetryAfter};
 use crate::shown::Printable;
 use crate::time::Timestamp;
@@ -10,23 +9,6 @@ use crate::time::Timestamp;
 /// Why an answer of an EST server cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EstError {
-    /// Not an HTTP/1.x answer.
-    NotHttp(&'static str),
-    /// The head is longer than [`MAX_HEAD`].
-    HeadTooLong,
-    /// The head has more fields than [`MAX_FIELDS`].
-    TooManyFields,
-    /// The body is longer than [`MAX_BODY`].
-    BodyTooLong,
-    /// The connection ended in the middle of an answer.
-    Truncated {
-        /// Bytes of the body that came, or of the head if the head is not whole.
-        have: usize,
-        /// Bytes of the body that were announced, if any were.
-        want: Option<usize>,
-    },
-    /// A Content-Length or Transfer-Encoding that this program cannot follow.
-    Framing(Printable),
     /// The server redirects (3xx).
     Redirect {
         /// The status.
@@ -81,22 +63,6 @@ impl EstError {
 impl fmt::Display for EstError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EstError::NotHttp(why) => {
-                write!(f, "the answer is not HTTP/1.1 ({why}); is this the port of the EST server?")
-            }
-            EstError::HeadTooLong => write!(f, "the head of the answer is longer than {MAX_HEAD} bytes"),
-            EstError::TooManyFields => write!(
-                f,
-                "the head of the answer has more than {MAX_FIELDS} header fields; have the server, or the proxy before it, \
-                 send fewer"
-            ),
-            EstError::BodyTooLong => write!(f, "the body of the answer is longer than {MAX_BODY} bytes"),
-            EstError::Truncated { have, want: Some(want) } => {
-                write!(f, "the answer ended after {have} of {want} bytes of its body")
-            }
-            EstError::Truncated { have: 0, want: None } => write!(f, "the connection was closed without an answer"),
-            EstError::Truncated { have, want: None } => write!(f, "the answer ended in the middle, after {have} bytes"),
-            EstError::Framing(why) => write!(f, "the answer's length is unclear: {why}"),
             EstError::Redirect { status, location } => {
                 let to = location.as_ref().map_or("no URL", Printable::as_str);
                 write!(

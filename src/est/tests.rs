@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::{HttpError, MAX_BODY, MAX_HEAD, ResponseReader};
 
-fn answer(parts: &[&[u8]]) -> Result<Response, EstError> {
+fn answer(parts: &[&[u8]]) -> Result<Response, HttpError> {
     let mut reader = ResponseReader::default();
     for part in parts {
         if let Some(response) = reader.push(part)? {
@@ -47,7 +48,7 @@ const TWO: &[u8] = &[0x30, 3, 2, 1, 2];
 /// If this test fails, do not change it lightly: servers read these bytes.
 #[test]
 fn requests() {
-    let get = ca_certs(Address {
+    let get = ca_certs(&Address {
         authority: "est.example:8443".to_owned(),
         path: "/.well-known/est",
         user_agent: "imprint/0.1 (config drive)\r\nX: y",
@@ -63,7 +64,7 @@ fn requests() {
     let post = |lines| {
         let authority = "[::1]:8443".to_owned();
         let to = Address { authority, path: "/.well-known/est/x", user_agent: "imprint" };
-        request(Operation::SimpleEnroll(&[0; 49]), lines, to, Some(&basic))
+        request(Operation::SimpleEnroll(&[0; 49]), lines, &to, Some(&basic))
     };
     // printf node1:s3cret | base64
     assert_eq!(
@@ -83,7 +84,7 @@ fn requests() {
 #[test]
 fn a_renewal_carries_no_credentials() {
     let to = Address { authority: "est.example".to_owned(), path: "/.well-known/est", user_agent: "imprint" };
-    let post = request(Operation::SimpleReenroll(&[0; 3]), Lines::Of64, to, None);
+    let post = request(Operation::SimpleReenroll(&[0; 3]), Lines::Of64, &to, None);
     let post = std::str::from_utf8(post.expose()).unwrap();
     assert!(post.starts_with("POST /.well-known/est/simplereenroll HTTP/1.1\r\n"), "{post}");
     assert!(post.ends_with("Content-Length: 5\r\n\r\nAAAA\n") && !post.contains("Authorization"), "{post}");
@@ -152,38 +153,38 @@ fn what_comes_behind_an_answer_is_told_apart_from_it() {
 #[test]
 fn answers_that_are_none() {
     let error = |bytes: &[u8]| answer(&[bytes]).unwrap_err();
-    assert_eq!(error(b""), EstError::Truncated { have: 0, want: None });
+    assert_eq!(error(b""), HttpError::Truncated { have: 0, want: None });
     assert_eq!(
         error(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
-        EstError::Truncated { have: 3, want: Some(9) }
+        HttpError::Truncated { have: 3, want: Some(9) }
     );
     assert_eq!(
         error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab"),
-        EstError::Truncated { have: 0, want: None }
+        HttpError::Truncated { have: 0, want: None }
     );
-    assert_eq!(error(b"SSH-2.0-OpenSSH_9.2\r\n"), EstError::NotHttp("no status line"));
-    assert_eq!(error(b"HTTP/1.1 200 OK\r\nA b: c\r\n\r\n"), EstError::NotHttp("a malformed header field"));
+    assert_eq!(error(b"SSH-2.0-OpenSSH_9.2\r\n"), HttpError::NotHttp("no status line"));
+    assert_eq!(error(b"HTTP/1.1 200 OK\r\nA b: c\r\n\r\n"), HttpError::NotHttp("a malformed header field"));
     assert_eq!(
         error(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
-        EstError::Framing("Content-Length 1 and 2".into())
+        HttpError::Framing("Content-Length 1 and 2".into())
     );
-    assert_eq!(error(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), EstError::Framing("Content-Length -1".into()));
+    assert_eq!(error(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), HttpError::Framing("Content-Length -1".into()));
     assert_eq!(
         error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"),
-        EstError::Framing("Transfer-Encoding gzip".into())
+        HttpError::Framing("Transfer-Encoding gzip".into())
     );
     assert_eq!(
         error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc"),
-        EstError::Framing("a chunk that is not 1 bytes long".into())
+        HttpError::Framing("a chunk that is not 1 bytes long".into())
     );
-    assert_eq!(error(b"HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n"), EstError::BodyTooLong);
+    assert_eq!(error(b"HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n"), HttpError::BodyTooLong(MAX_BODY));
     let endless = [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[b'a'; MAX_BODY + 1]].concat();
-    assert_eq!(error(&endless), EstError::BodyTooLong);
+    assert_eq!(error(&endless), HttpError::BodyTooLong(MAX_BODY));
     let huge = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffff\r\n";
-    assert_eq!(error(huge), EstError::BodyTooLong);
+    assert_eq!(error(huge), HttpError::BodyTooLong(MAX_BODY));
     let fields = [b"HTTP/1.1 200 OK\r\nA: ".as_slice(), &[b'a'; MAX_HEAD]].concat();
-    assert_eq!(error(&fields), EstError::HeadTooLong);
-    assert_eq!(error(&[b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(65)].concat()), EstError::TooManyFields);
+    assert_eq!(error(&fields), HttpError::HeadTooLong);
+    assert_eq!(error(&[b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(65)].concat()), HttpError::TooManyFields);
     let most = [b"HTTP/1.1 200 OK\r\n".as_slice(), &b"A: b\r\n".repeat(63), b"Content-Length: 0\r\n\r\n"].concat();
     assert_eq!(answer(&[&most]).unwrap().status, 200);
 }

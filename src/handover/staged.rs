@@ -235,13 +235,17 @@ mod tests {
         let directory = folder.path();
         write(directory, &description(7), b"the tar").unwrap();
         let error = tar(directory, 6).unwrap_err();
-        assert!(matches!(&error, HandoverError::Damaged { why, .. } if why == "7 bytes, at most 6 are allowed"), "{error}");
+        assert!(
+            matches!(&error, HandoverError::Damaged { why, .. } if why == "7 bytes, at most 6 are allowed"),
+            "{error}"
+        );
         for (text, want) in [("{}", "missing field"), ("", "EOF"), ("[]", "invalid")] {
             fs::write(directory.join(DESCRIPTION), text).unwrap();
             let error = read(directory).unwrap_err();
             assert!(matches!(&error, HandoverError::Damaged { why, .. } if why.contains(want)), "{error}");
         }
-        let text = String::from_utf8(json(&description(7)).unwrap()).unwrap().replace("\"version\": 1", "\"version\": 2");
+        let text =
+            String::from_utf8(json(&description(7)).unwrap()).unwrap().replace("\"version\": 1", "\"version\": 2");
         fs::write(directory.join(DESCRIPTION), text).unwrap();
         let error = read(directory).unwrap_err();
         assert!(matches!(&error, HandoverError::Damaged { why, .. } if why.starts_with("version 2")), "{error}");

@@ -64,11 +64,33 @@ impl HttpsUrl {
         &self.path
     }
 
+    /// The base URL of the same server for bundles: `/.well-known/imprint` in the place of `/.well-known/est` and what
+    /// follows it.
+    #[must_use]
+    pub fn for_bundles(&self) -> HttpsUrl {
+        let prefix = self.path.rsplit_once("/.well-known/").map_or("", |(prefix, _)| prefix);
+        let path = format!("{prefix}{BUNDLES}");
+        HttpsUrl { text: format!("https://{}{path}", self.authority()), path, ..self.clone() }
+    }
+
+    /// The inverse: the base URL for bundles that this text is.
+    pub fn read_for_bundles(text: &str) -> Result<HttpsUrl, UrlError> {
+        let refused = || UrlError::Path(Printable::up_to(text, 120));
+        let prefix = text.strip_suffix(BUNDLES).ok_or_else(refused)?;
+        match EstUrl::try_from(format!("{prefix}/.well-known/est").as_str())? {
+            EstUrl::Https(url) => Ok(url.for_bundles()),
+            EstUrl::Line => Err(refused()),
+        }
+    }
+
     /// `host` or `host:port`, as the Host header field wants it (RFC 9112 §3.2).
     pub fn authority(&self) -> String {
         if self.port == 443 { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
     }
 }
+
+/// How the base URL for bundles ends.
+const BUNDLES: &str = "/.well-known/imprint";
 
 /// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT` (RFC 3986 §3.2): the host, and the port where one is given.
 pub fn authority_parts(text: &str) -> Result<(UrlHost, Option<u16>), UrlError> {
@@ -174,6 +196,28 @@ mod tests {
             "line:",
         ] {
             assert_eq!(EstUrl::try_from(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn bundles_are_beside_est() {
+        let https = |text: &str| match EstUrl::try_from(text).unwrap() {
+            EstUrl::Https(url) => url,
+            EstUrl::Line => panic!("{text}"),
+        };
+        for (est, want) in [
+            ("https://ca.example/.well-known/est", "https://ca.example/.well-known/imprint"),
+            ("https://ca.example:8443/a/.well-known/est/nodes", "https://ca.example:8443/a/.well-known/imprint"),
+            ("https://[2001:db8::1]/.well-known/est", "https://[2001:db8::1]/.well-known/imprint"),
+        ] {
+            let url = https(est).for_bundles();
+            assert_eq!(url.to_string(), want);
+            assert_eq!(HttpsUrl::read_for_bundles(want).unwrap(), url);
+        }
+        for text in
+            ["https://ca.example/.well-known/est", "http://ca/.well-known/imprint", "https:///.well-known/imprint"]
+        {
+            HttpsUrl::read_for_bundles(text).unwrap_err();
         }
     }
 

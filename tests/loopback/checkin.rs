@@ -14,10 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imprint::checkin::{
-    AnswerError, Ask, AskError, Attempt, CheckinError, Context, Failure, Issued, Phase, Progress, Reply, Step, enroll,
+    AnswerError, Ask, AskError, Attempt, CheckinError, Context, Failure, Issued, Progress, Reply, Step, enroll,
 };
 use imprint::digest::sha256;
-use imprint::est::{EstError, MAX_BODY};
+use imprint::est::EstError;
+use imprint::http::{HttpError, MAX_BODY};
+use imprint::https::{HttpsError, Phase};
 use imprint::identity::Identity;
 use imprint::key_code::KeyCode;
 use imprint::payload::{
@@ -194,7 +196,7 @@ impl World {
     /// Why the server's certificate was refused.
     fn refused(&self, server: &EstServer) -> (Step, Reason) {
         match self.fails(server) {
-            (step, Failure::Tls(TlsError::Refused(refused))) => (step, refused.reason),
+            (step, Failure::Https(HttpsError::Tls(TlsError::Refused(refused)))) => (step, refused.reason),
             other => panic!("{other:?}"),
         }
     }
@@ -275,9 +277,15 @@ fn oversized_answers_and_garbage_are_refused() {
     let huge = reply("200 OK", &[date_field(NOW)], &[b'A'; MAX_BODY + 1]);
     let head = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 20_000]].concat();
     for (answer, want) in [
-        (huge, EstError::BodyTooLong),
-        (head, EstError::HeadTooLong),
-        (b"220 mail.example ESMTP\r\n".to_vec(), EstError::NotHttp("no status line")),
+        (huge, HttpError::BodyTooLong(MAX_BODY)),
+        (head, HttpError::HeadTooLong),
+        (b"220 mail.example ESMTP\r\n".to_vec(), HttpError::NotHttp("no status line")),
+    ] {
+        let server = EstServer::start(vec![world.tls()], move |_| answer.clone());
+        let (Step::Probe, Failure::Https(HttpsError::Http(error))) = world.fails(&server) else { panic!("{want:?}") };
+        assert_eq!(error, want);
+    }
+    for (answer, want) in [
         (reply("200 OK", &[date_field(NOW)], b"<html>hello</html>"), EstError::NotBase64),
         (reply("200 OK", &[date_field(NOW)], base64(&certs_only(&[])).as_bytes()), EstError::Count(0)),
     ] {
@@ -361,7 +369,9 @@ fn a_server_that_never_answers_ends_at_the_deadline() {
         let (result, _) = world.enroll_at(std::slice::from_ref(&url), limit);
         let Err(CheckinError::GaveUp { attempts, .. }) = result else { panic!("{result:?}") };
         match &attempts[..] {
-            [Attempt { step: Step::Probe, failure: Failure::TimedOut(Phase::Handshake), .. }] => Ok(()),
+            [Attempt { step: Step::Probe, failure: Failure::Https(HttpsError::TimedOut(Phase::Handshake)), .. }] => {
+                Ok(())
+            }
             other => Err(format!("{other:?}")),
         }
     });

@@ -146,7 +146,11 @@ fn no_secret_goes_out_before_the_strict_verification_on_either_road() {
                 Err(CheckinError::Failed { attempts }) => attempts,
                 other => panic!("{case}: {other:?}"),
             };
-            let [Attempt { step: Step::Enrol, failure: Failure::Tls(TlsError::Refused(refused)), .. }] = &attempts[..]
+            let [
+                Attempt {
+                    step: Step::Enrol, failure: Failure::Https(HttpsError::Tls(TlsError::Refused(refused))), ..
+                },
+            ] = &attempts[..]
             else {
                 panic!("{case}: {attempts:?}");
             };
@@ -264,7 +268,10 @@ fn silence_brings_no_secret_to_a_server_that_is_not_verified() {
     for second in [stranger, expired] {
         let server = EstServer::ending(vec![world.tls(), second], Ending::Open, world.good(NOW));
         let (step, failure) = world.fails(&server);
-        assert!(matches!((step, &failure), (Step::Enrol, Failure::Tls(TlsError::Refused(_)))), "{failure:?}");
+        assert!(
+            matches!((step, &failure), (Step::Enrol, Failure::Https(HttpsError::Tls(TlsError::Refused(_))))),
+            "{failure:?}"
+        );
         assert_eq!(course(&server), on(&[("cacerts", 0)]));
         let unanswered = server.unanswered();
         assert!(matches!(&unanswered[..], [Request { connection: 0, .. }]), "{unanswered:?}");

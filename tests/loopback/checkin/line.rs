@@ -244,7 +244,8 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
         let server = EstServer::start(vec![ended()], world.good(IN_2015));
         let error = run(&server, plan.clock).unwrap_err();
         let CheckinError::Failed { attempts } = &error else { panic!("{error}") };
-        let [Attempt { step: Step::Probe, failure: Failure::Tls(TlsError::Refused(refused)), .. }] = &attempts[..]
+        let [Attempt { step: Step::Probe, failure: Failure::Https(HttpsError::Tls(TlsError::Refused(refused))), .. }] =
+            &attempts[..]
         else {
             panic!("{error}")
         };

@@ -310,7 +310,7 @@ fn what_does_not_happen_in_time_is_told_apart() {
     let world = World::new();
     let times_out = |url: String, phase: Phase| {
         patiently(Duration::from_millis(600), |limit| match world.enroll_at(std::slice::from_ref(&url), limit).0 {
-            Err(CheckinError::GaveUp { attempts, .. }) if matches!(attempts[..], [Attempt { failure: Failure::TimedOut(found), .. }] if found == phase) => {
+            Err(CheckinError::GaveUp { attempts, .. }) if matches!(attempts[..], [Attempt { failure: Failure::Https(HttpsError::TimedOut(found)), .. }] if found == phase) => {
                 Ok(())
             }
             other => Err(format!("{other:?}")),

@@ -1,8 +1,12 @@
-//! Connections to a server, and requests with their answers on them, all bounded by a deadline. Knows HTTP's framing,
-//! never the meaning of an EST message.
+//! What check-in and configuration server have in common: the way to a server of a URL, over names, addresses and TLS, and
+//! requests with their answers on it, all bounded by a deadline. Knows HTTP's framing, never the meaning of a message.
 //!
 //! The type of a connection says what may be sent on it: a [`Tentative`] connection takes a [`PublicRequest`] only, and
 //! nothing but a [`Strict`] one takes a [`SecretRequest`].
+
+mod error;
+pub mod pause;
+mod resolve;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,28 +16,31 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{self, MsgFlags};
 
-use super::error::{Failure, Phase};
-use super::resolve::Addresses;
+pub use error::{HttpsError, Phase, Unresolved};
+
 use crate::certificate::CertificateFacts;
 use crate::connect;
-use crate::est::{EstError, PublicRequest, Response, ResponseReader, SecretRequest};
+use crate::http::{HttpError, PublicRequest, Response, ResponseReader, SecretRequest};
 use crate::payload::{CaCertificate, HttpsUrl};
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::tls::{self, ClientCertificate, Connection, Strict, Tentative, TlsError};
+use resolve::Addresses;
 
 /// An answer, and the address that it came from.
-pub(super) struct Answer {
-    pub(super) response: Response,
-    pub(super) address: SocketAddr,
+pub struct Answer {
+    /// The answer.
+    pub response: Response,
+    /// The server's address.
+    pub address: SocketAddr,
 }
 
 /// What went wrong, and the server's address once it is known.
-pub(super) type Failed = (Option<SocketAddr>, Failure);
+pub type Failed = (Option<SocketAddr>, HttpsError);
 
 /// A connection to a server that was verified. What may be sent on it depends on when the server's certificate is
 /// valid.
-pub(super) struct Open<T> {
+pub struct Open<T> {
     connection: Connection<Timed, T>,
     address: SocketAddr,
     /// The last answer; `None`: the connection has not carried an answer yet.
@@ -50,10 +57,22 @@ struct Last {
 
 /// The answer to a request, and the connection if the server keeps it open. `None`: the connection has carried an
 /// answer before, and does not carry this one. The request may be sent again over a new connection.
-pub(super) type Asked<T> = Option<(Answer, Option<Open<T>>)>;
+pub type Asked<T> = Option<(Answer, Option<Open<T>>)>;
+
+/// A request whose answer may be long: what a caller allows, and what it gets beside the answer.
+pub struct Transfer<'a> {
+    /// The longest body.
+    pub limit: usize,
+    /// How long the server may send, or take, nothing.
+    pub stall: Duration,
+    /// Told how many bytes of the body have come, and how many there are.
+    pub watch: &'a mut dyn FnMut(usize, usize),
+    /// What had come of an answer that broke off, and how long its body would have been.
+    pub beginning: Option<(Response, usize)>,
+}
 
 /// Connects to the server of `url`, whose certificate was valid at some moment of `life`.
-pub(super) fn probe(
+pub fn probe(
     url: &HttpsUrl,
     ca: &CaCertificate,
     life: (Timestamp, Timestamp),
@@ -63,7 +82,7 @@ pub(super) fn probe(
 }
 
 /// Connects to the server of `url`, whose certificate is valid at the time of `clock`.
-pub(super) fn open(
+pub fn open(
     url: &HttpsUrl,
     ca: &CaCertificate,
     clock: Clock,
@@ -80,27 +99,27 @@ fn reach<T>(
 ) -> Result<Open<T>, Failed> {
     let mut addresses = Addresses::of(url, deadline).map_err(|failure| (None, failure))?;
     let (stream, address) = connect(&mut addresses, deadline.at_most(CONNECT))?;
-    let connection = verified(Timed { stream, deadline, first: None, waits: true })
+    let connection = verified(Timed { stream, deadline, stall: None, first: None, waits: true })
         .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
     Ok(Open { connection, address, last: None })
 }
 
 impl Open<Tentative> {
     /// Sends a request that holds no secret, and reads the answer.
-    pub(super) fn ask(self, request: &PublicRequest) -> Result<(Answer, Option<Open<Tentative>>), Failed> {
+    pub fn ask(self, request: &PublicRequest) -> Result<(Answer, Option<Open<Tentative>>), Failed> {
         let address = self.address;
         // Only a connection that has carried an answer before comes here.
-        let gone = || (Some(address), Failure::Est(EstError::Truncated { have: 0, want: None }));
-        self.talk(request.as_bytes())?.ok_or_else(gone)
+        let gone = || (Some(address), HttpsError::Http(HttpError::Truncated { have: 0, want: None }));
+        self.talk(request.as_bytes(), &mut None)?.ok_or_else(gone)
     }
 
     /// What the server's certificate says.
-    pub(super) fn server(&self) -> &CertificateFacts {
+    pub fn server(&self) -> &CertificateFacts {
         &self.connection.server
     }
 
     /// The same connection, if the server's certificate is valid at the time of `clock`.
-    pub(super) fn confirm(self, clock: Clock) -> Option<Open<Strict>> {
+    pub fn confirm(self, clock: Clock) -> Option<Open<Strict>> {
         let Open { connection, address, last } = self;
         // The reason is not reported here. The next connection reports it: the server may have another certificate by
         // then.
@@ -111,13 +130,25 @@ impl Open<Tentative> {
 
 impl Open<Strict> {
     /// Sends a request and reads the answer.
-    pub(super) fn ask(self, request: &SecretRequest) -> Result<Asked<Strict>, Failed> {
-        self.talk(request.expose())
+    pub fn ask(self, request: &SecretRequest) -> Result<Asked<Strict>, Failed> {
+        self.talk(request.expose(), &mut None)
+    }
+
+    /// The same with an answer that may be long, until this deadline.
+    pub fn transfer(
+        mut self,
+        request: &SecretRequest,
+        transfer: &mut Transfer<'_>,
+        deadline: Deadline,
+    ) -> Result<Asked<Strict>, Failed> {
+        let timed = self.connection.transport();
+        (timed.deadline, timed.stall) = (deadline, Some(transfer.stall));
+        self.talk(request.expose(), &mut Some(transfer))
     }
 }
 
 impl<T> Open<T> {
-    fn talk(mut self, request: &[u8]) -> Result<Asked<T>, Failed> {
+    fn talk(mut self, request: &[u8], transfer: &mut Option<&mut Transfer<'_>>) -> Result<Asked<T>, Failed> {
         let address = self.address;
         let last = self.last.take();
         let used = last.is_some();
@@ -129,7 +160,7 @@ impl<T> Open<T> {
             timed.first = Some(timed.deadline.at_most(patience(last.took, timed.deadline.remaining())));
         }
         let mut begun = false;
-        let response = match self.exchange(request, &mut begun) {
+        let response = match self.exchange(request, &mut begun, transfer) {
             // RFC 9110 §15.5.9: the server did not get the request in time, and closes an idle connection.
             Ok(response) if used && response.status == 408 => return Ok(None),
             Ok(response) => response,
@@ -141,32 +172,44 @@ impl<T> Open<T> {
     }
 
     /// Sends a request and reads the answer. `begun` is set once a byte of the answer has come.
-    fn exchange(&mut self, request: &[u8], begun: &mut bool) -> Result<Response, Failure> {
+    fn exchange(
+        &mut self,
+        request: &[u8],
+        begun: &mut bool,
+        transfer: &mut Option<&mut Transfer<'_>>,
+    ) -> Result<Response, HttpsError> {
         let broken = |error| failure(error, Phase::Answer);
         let asked = since_boot();
         self.connection.send(request).map_err(broken)?;
-        let mut reader = ResponseReader::default();
+        let mut reader = transfer.as_ref().map_or_else(ResponseReader::default, |it| ResponseReader::up_to(it.limit));
         let mut buffer = vec![0; 16 * 1024];
         loop {
-            let count = self.connection.receive(&mut buffer).map_err(broken)?;
+            let received = self.connection.receive(&mut buffer);
+            if let (Ok(0) | Err(_), Some(transfer)) = (&received, &mut *transfer) {
+                transfer.beginning = reader.beginning();
+            }
+            let count = received.map_err(broken)?;
             if count == 0 {
-                return reader.end().map_err(Failure::Est);
+                return reader.end().map_err(HttpsError::Http);
             }
             *begun = true;
-            if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(Failure::Est)? {
+            if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(HttpsError::Http)? {
                 let took = since_boot().saturating_sub(asked);
                 self.last = Some(Last { behind: reader.behind().to_vec(), took });
                 return Ok(response);
+            }
+            if let (Some((have, want)), Some(transfer)) = (reader.so_far(), &mut *transfer) {
+                (transfer.watch)(have, want);
             }
         }
     }
 
     /// Whether a new connection may do better after this failure, which came before the first byte of an answer. Once
     /// the deadline has passed there is no time for one.
-    fn may_go_out_again(&mut self, failure: &Failure) -> bool {
+    fn may_go_out_again(&mut self, failure: &HttpsError) -> bool {
         match failure {
-            Failure::Tls(_) | Failure::Est(EstError::Truncated { .. }) => true,
-            Failure::TimedOut(_) => !self.connection.transport().deadline.expired(),
+            HttpsError::Tls(_) | HttpsError::Http(HttpError::Truncated { .. }) => true,
+            HttpsError::TimedOut(_) => !self.connection.transport().deadline.expired(),
             _ => false,
         }
     }
@@ -203,10 +246,10 @@ fn patience(took: Duration, left: Duration) -> Duration {
 /// Longer than a CA signs, and short beside the time that one URL gets.
 const AN_ANSWER: Duration = Duration::from_secs(5);
 
-fn failure(error: TlsError, phase: Phase) -> Failure {
+fn failure(error: TlsError, phase: Phase) -> HttpsError {
     match error {
-        TlsError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Failure::TimedOut(phase),
-        other => Failure::Tls(other),
+        TlsError::Io(error) if error.kind() == io::ErrorKind::TimedOut => HttpsError::TimedOut(phase),
+        other => HttpsError::Tls(other),
     }
 }
 
@@ -264,7 +307,7 @@ fn connect(addresses: &mut Addresses, deadline: Deadline) -> Result<(TcpStream, 
         [(address, _)] => Some(*address),
         _ => None,
     };
-    Err((only, if failed.is_empty() { Failure::TimedOut(Phase::Connect) } else { Failure::Connect(failed) }))
+    Err((only, if failed.is_empty() { HttpsError::TimedOut(Phase::Connect) } else { HttpsError::Connect(failed) }))
 }
 
 fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
@@ -280,6 +323,8 @@ fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
 struct Timed {
     stream: TcpStream,
     deadline: Deadline,
+    /// The longest that one read or write may take, if less than the deadline leaves.
+    stall: Option<Duration>,
     /// When the next byte has to come, if it is expected before the deadline.
     first: Option<Deadline>,
     /// A read waits for bytes. Otherwise it takes the bytes that are there.
@@ -294,12 +339,19 @@ fn left(deadline: Deadline) -> io::Result<Option<Duration>> {
     }
 }
 
+impl Timed {
+    /// When the next bytes have to have come or gone.
+    fn next(&self) -> Deadline {
+        self.stall.map_or(self.deadline, |stall| self.deadline.at_most(stall))
+    }
+}
+
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.waits {
             return Ok(socket::recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?);
         }
-        self.stream.set_read_timeout(left(self.first.unwrap_or(self.deadline))?)?;
+        self.stream.set_read_timeout(left(self.first.unwrap_or(self.next()))?)?;
         let count = self.stream.read(buffer).map_err(timed_out)?;
         self.first = None;
         Ok(count)
@@ -308,7 +360,7 @@ impl Read for Timed {
 
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(left(self.deadline)?)?;
+        self.stream.set_write_timeout(left(self.next())?)?;
         self.stream.write(buffer).map_err(timed_out)
     }
 
@@ -353,7 +405,7 @@ mod tests {
         let mut limit = Duration::from_millis(300);
         let errors = loop {
             match connect(&mut Addresses::known(&[closed, silent]), deadline.at_most(limit)).err().unwrap() {
-                (None, Failure::Connect(errors)) if errors.len() == 2 => break errors,
+                (None, HttpsError::Connect(errors)) if errors.len() == 2 => break errors,
                 other => assert!(!deadline.expired(), "{other:?}"),
             }
             limit *= 2;

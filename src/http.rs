@@ -1,17 +1,130 @@
-//! Reads one HTTP/1.1 answer from bytes that come in pieces (RFC 9112). Never reads from a connection itself, and never
-//! keeps more than its caps.
+//! HTTP/1.1 (RFC 9112): writes a request, and reads one answer from bytes that come in pieces. Never touches a connection,
+//! and never keeps more of an answer than its caps.
 
-use super::EstError;
+use std::fmt;
+
+use zeroize::Zeroizing;
+
 use crate::shown::Printable;
+
+/// Where a request goes, and who sends it. `authority` and `path` come from a parsed URL; of `user_agent` only printable
+/// ASCII is sent.
+pub struct Address<'a> {
+    /// Host and port.
+    pub authority: String,
+    /// Path of the server, without the operation.
+    pub path: &'a str,
+    /// User-Agent.
+    pub user_agent: &'a str,
+}
+
+/// A whole request without a secret: no token, no CSR. Only [`PublicRequest::get`] makes one, and has nothing to put a
+/// secret in.
+pub struct PublicRequest(Zeroizing<Vec<u8>>);
+
+/// A whole request that may hold a secret: a token, a CSR, the name of a node.
+pub struct SecretRequest(Zeroizing<Vec<u8>>);
+
+impl PublicRequest {
+    /// GET, of the operation `name` of a server.
+    pub fn get(to: &Address<'_>, name: &'static str, accept: &'static str) -> PublicRequest {
+        PublicRequest(Head::new("GET", to, name, accept).ended(&[]))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl SecretRequest {
+    /// The bytes, for a connection to a verified server.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The head of a request, to which fields are added.
+pub struct Head(Zeroizing<String>);
+
+impl Head {
+    /// The request line, and the fields that every request has. Title-case names: cisco/libest compares some of them
+    /// case-sensitively.
+    pub fn new(method: &'static str, to: &Address<'_>, name: &str, accept: &'static str) -> Head {
+        let user_agent: String =
+            to.user_agent.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(200).collect();
+        let mut head = Zeroizing::new(String::with_capacity(2048));
+        for part in [
+            method,
+            " ",
+            to.path,
+            "/",
+            name,
+            " HTTP/1.1\r\nHost: ",
+            &to.authority,
+            "\r\nUser-Agent: ",
+            user_agent.trim(),
+            "\r\nAccept: ",
+            accept,
+            "\r\n",
+        ] {
+            head.push_str(part);
+        }
+        Head(head)
+    }
+
+    /// Adds a field. The value has no line ends: callers have it from types, not from texts of others.
+    pub fn field(&mut self, name: &'static str, value: &str) {
+        for part in [name, ": ", value, "\r\n"] {
+            self.0.push_str(part);
+        }
+    }
+
+    /// The whole request, with this body.
+    pub fn with(self, body: &[u8]) -> SecretRequest {
+        SecretRequest(self.ended(body))
+    }
+
+    fn ended(mut self, body: &[u8]) -> Zeroizing<Vec<u8>> {
+        self.0.push_str("\r\n");
+        // The capacity is exact, so that growing never leaves a copy of a secret behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.0.len().saturating_add(body.len())));
+        bytes.extend_from_slice(self.0.as_bytes());
+        bytes.extend_from_slice(body);
+        bytes
+    }
+}
+
+/// Why an answer cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HttpError {
+    /// Not an HTTP/1.x answer.
+    NotHttp(&'static str),
+    /// The head is longer than [`MAX_HEAD`].
+    HeadTooLong,
+    /// The head has more fields than [`MAX_FIELDS`].
+    TooManyFields,
+    /// The body is longer than this.
+    BodyTooLong(usize),
+    /// The connection ended in the middle of an answer.
+    Truncated {
+        /// Bytes of the body that came, or of the head if the head is not whole.
+        have: usize,
+        /// Bytes of the body that were announced, if any were.
+        want: Option<usize>,
+    },
+    /// A Content-Length or Transfer-Encoding that this program cannot follow.
+    Framing(Printable),
+}
 
 /// The longest head that is read, status line and fields, interim answers included.
 pub const MAX_HEAD: usize = 16 * 1024;
-/// The longest body that is read. A chain of four RSA-4096 certificates in base64 has 10 KiB.
+/// The longest body that is read where nothing else is said. A chain of four RSA-4096 certificates in base64 has 10 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
 /// The most header fields of an answer.
-pub(super) const MAX_FIELDS: usize = 64;
+const MAX_FIELDS: usize = 64;
 
-/// The parts of an answer that EST needs. Texts are printable: all other characters are escaped.
+/// The parts of an answer that this program needs. Texts are printable: all other characters are escaped.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Response {
     /// Three digits.
@@ -24,6 +137,10 @@ pub struct Response {
     pub retry_after: Option<Printable>,
     /// Location, as it stands.
     pub location: Option<Printable>,
+    /// ETag, as it stands.
+    pub etag: Option<Printable>,
+    /// Content-Range, as it stands.
+    pub content_range: Option<Printable>,
     /// Each WWW-Authenticate, as it stands.
     pub challenges: Vec<Printable>,
     /// The body, without chunk framing.
@@ -72,6 +189,8 @@ impl Response {
 
 /// Puts an answer together from its pieces.
 pub struct ResponseReader {
+    /// The longest body.
+    limit: usize,
     buffer: Vec<u8>,
     /// Where the unread part begins.
     at: usize,
@@ -92,17 +211,31 @@ enum State {
 
 impl Default for ResponseReader {
     fn default() -> ResponseReader {
-        ResponseReader { buffer: Vec::new(), at: 0, state: State::Head, response: Response::default() }
+        ResponseReader::up_to(MAX_BODY)
     }
 }
 
 impl ResponseReader {
+    /// Reads an answer with a body of at most `limit` bytes.
+    pub fn up_to(limit: usize) -> ResponseReader {
+        ResponseReader { limit, buffer: Vec::new(), at: 0, state: State::Head, response: Response::default() }
+    }
+
     /// Takes bytes. Returns the answer as soon as it is whole.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Response>, EstError> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Response>, HttpError> {
         // A body may come in chunks of one byte, six bytes each on the wire.
-        let cap = MAX_HEAD + 6 * MAX_BODY;
+        let cap = self.limit.saturating_mul(6).saturating_add(MAX_HEAD);
         if self.buffer.len().saturating_add(bytes.len()) > cap {
-            return Err(if matches!(self.state, State::Head) { EstError::HeadTooLong } else { EstError::BodyTooLong });
+            return Err(if matches!(self.state, State::Head) {
+                HttpError::HeadTooLong
+            } else {
+                HttpError::BodyTooLong(self.limit)
+            });
+        }
+        // What was read of a body in chunks is in the answer already.
+        if self.at > MAX_HEAD && matches!(self.state, State::Chunk | State::Trailer) {
+            self.buffer.drain(..self.at);
+            self.at = 0;
         }
         self.buffer.extend_from_slice(bytes);
         self.advance().map(|whole| whole.then(|| std::mem::take(&mut self.response)))
@@ -113,18 +246,32 @@ impl ResponseReader {
         self.rest()
     }
 
+    /// How much of the body has come, and how long it is. `None` as long as there is no head, and for a body without a
+    /// length.
+    pub fn so_far(&self) -> Option<(usize, usize)> {
+        match self.state {
+            State::Length(want) => Some((self.rest().len().min(want), want)),
+            _ => None,
+        }
+    }
+
+    /// What has come of an answer that breaks off, with the beginning of a body whose length is known.
+    pub fn beginning(&self) -> Option<(Response, usize)> {
+        self.so_far().map(|(_, want)| (Response { body: self.rest().to_vec(), ..self.response.clone() }, want))
+    }
+
     /// To be called when the connection has ended. Returns the answer, if it is one that ends with the connection.
-    pub fn end(mut self) -> Result<Response, EstError> {
+    pub fn end(mut self) -> Result<Response, HttpError> {
         let rest = self.rest().len();
         match self.state {
             State::UntilClose => {
                 self.response.body = self.rest().to_vec();
                 Ok(self.response)
             }
-            State::Head => Err(EstError::Truncated { have: rest, want: None }),
-            State::Length(want) => Err(EstError::Truncated { have: rest, want: Some(want) }),
+            State::Head => Err(HttpError::Truncated { have: rest, want: None }),
+            State::Length(want) => Err(HttpError::Truncated { have: rest, want: Some(want) }),
             State::Chunk | State::Trailer | State::Whole => {
-                Err(EstError::Truncated { have: self.response.body.len(), want: None })
+                Err(HttpError::Truncated { have: self.response.body.len(), want: None })
             }
         }
     }
@@ -134,7 +281,7 @@ impl ResponseReader {
     }
 
     /// Reads as far as it can. Returns whether the answer is whole.
-    fn advance(&mut self) -> Result<bool, EstError> {
+    fn advance(&mut self) -> Result<bool, HttpError> {
         loop {
             match self.state {
                 State::Head => {
@@ -143,21 +290,23 @@ impl ResponseReader {
                     }
                 }
                 State::Length(want) => {
-                    let body = match self.rest().get(..want) {
-                        Some(body) => body.to_vec(),
-                        None => return Ok(false),
-                    };
-                    self.response.body = body;
-                    self.at = self.at.saturating_add(want);
+                    if self.rest().len() < want {
+                        return Ok(false);
+                    }
+                    // The body is moved, not copied: it may be long.
+                    self.buffer.drain(..self.at);
+                    let behind = self.buffer.split_off(want);
+                    self.response.body = std::mem::replace(&mut self.buffer, behind);
+                    self.at = 0;
                     self.state = State::Whole;
                 }
                 State::Chunk => {
                     let rest = self.buffer.get(self.at..).unwrap_or_default();
                     let (start, size) = match httparse::parse_chunk_size(rest) {
                         Ok(httparse::Status::Complete(found)) => found,
-                        Ok(httparse::Status::Partial) if rest.len() > MAX_HEAD => return Err(EstError::HeadTooLong),
+                        Ok(httparse::Status::Partial) if rest.len() > MAX_HEAD => return Err(HttpError::HeadTooLong),
                         Ok(httparse::Status::Partial) => return Ok(false),
-                        Err(_) => return Err(EstError::Framing("a chunk without a size".into())),
+                        Err(_) => return Err(HttpError::Framing("a chunk without a size".into())),
                     };
                     if size == 0 {
                         self.at = self.at.saturating_add(start);
@@ -165,13 +314,13 @@ impl ResponseReader {
                         continue;
                     }
                     let size = usize::try_from(size).unwrap_or(usize::MAX);
-                    if self.response.body.len().saturating_add(size) > MAX_BODY {
-                        return Err(EstError::BodyTooLong);
+                    if self.response.body.len().saturating_add(size) > self.limit {
+                        return Err(HttpError::BodyTooLong(self.limit));
                     }
                     let end = start.saturating_add(size);
                     let Some(ending) = rest.get(end..end.saturating_add(2)) else { return Ok(false) };
                     if ending != b"\r\n" {
-                        return Err(EstError::Framing(Printable::of(&format!(
+                        return Err(HttpError::Framing(Printable::of(&format!(
                             "a chunk that is not {size} bytes long"
                         ))));
                     }
@@ -186,36 +335,36 @@ impl ResponseReader {
                         None => rest.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at.saturating_add(4)),
                     };
                     let Some(end) = end else {
-                        return if rest.len() > MAX_HEAD { Err(EstError::HeadTooLong) } else { Ok(false) };
+                        return if rest.len() > MAX_HEAD { Err(HttpError::HeadTooLong) } else { Ok(false) };
                     };
                     self.at = self.at.saturating_add(end);
                     self.state = State::Whole;
                 }
                 State::Whole => return Ok(true),
-                State::UntilClose if self.rest().len() > MAX_BODY => return Err(EstError::BodyTooLong),
+                State::UntilClose if self.rest().len() > self.limit => return Err(HttpError::BodyTooLong(self.limit)),
                 State::UntilClose => return Ok(false),
             }
         }
     }
 
     /// Reads the head. False: the head is not whole yet.
-    fn head(&mut self) -> Result<bool, EstError> {
+    fn head(&mut self) -> Result<bool, HttpError> {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut parsed = httparse::Response::new(&mut fields);
         let rest = self.buffer.get(self.at..).unwrap_or_default();
         let length = match parsed.parse(rest) {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if rest.len() > MAX_HEAD => return Err(EstError::HeadTooLong),
+            Ok(httparse::Status::Partial) if rest.len() > MAX_HEAD => return Err(HttpError::HeadTooLong),
             Ok(httparse::Status::Partial) => return Ok(false),
-            Err(httparse::Error::TooManyHeaders) => return Err(EstError::TooManyFields),
+            Err(httparse::Error::TooManyHeaders) => return Err(HttpError::TooManyFields),
             Err(httparse::Error::Version | httparse::Error::Status) => {
-                return Err(EstError::NotHttp("no status line"));
+                return Err(HttpError::NotHttp("no status line"));
             }
-            Err(_) => return Err(EstError::NotHttp("a malformed header field")),
+            Err(_) => return Err(HttpError::NotHttp("a malformed header field")),
         };
         self.at = self.at.saturating_add(length);
         if self.at > MAX_HEAD {
-            return Err(EstError::HeadTooLong);
+            return Err(HttpError::HeadTooLong);
         }
         let status = parsed.code.unwrap_or_default();
         // RFC 9110 §15.2: interim answers come before the one that counts. 101 would end HTTP.
@@ -230,6 +379,8 @@ impl ResponseReader {
             date: text("Date"),
             retry_after: text("Retry-After"),
             location: text("Location"),
+            etag: text("ETag"),
+            content_range: text("Content-Range"),
             challenges: parsed
                 .headers
                 .iter()
@@ -239,7 +390,7 @@ impl ResponseReader {
             body: Vec::new(),
             persistent: parsed.version == Some(1) && persistent(status, parsed.headers),
         };
-        self.state = framing(status, parsed.headers)?;
+        self.state = framing(status, parsed.headers, self.limit)?;
         Ok(true)
     }
 }
@@ -258,7 +409,7 @@ fn persistent(status: u16, fields: &[httparse::Header<'_>]) -> bool {
 }
 
 /// RFC 9112 §6.3.
-fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<State, EstError> {
+fn framing(status: u16, fields: &[httparse::Header<'_>], limit: usize) -> Result<State, HttpError> {
     if matches!(status, 204 | 304) {
         return Ok(State::Length(0));
     }
@@ -270,7 +421,7 @@ fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<State, EstErr
     if codings.peek().is_some() {
         return match (codings.next(), codings.next()) {
             (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(State::Chunk),
-            (Some(coding), _) => Err(EstError::Framing(about("Transfer-Encoding", &[coding]))),
+            (Some(coding), _) => Err(HttpError::Framing(about("Transfer-Encoding", &[coding]))),
             (None, _) => Ok(State::UntilClose),
         };
     }
@@ -280,13 +431,13 @@ fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<State, EstErr
         return Ok(if status == 202 { State::Length(0) } else { State::UntilClose });
     };
     if let Some(other) = lengths.find(|other| *other != first) {
-        return Err(EstError::Framing(about("Content-Length", &[first, other])));
+        return Err(HttpError::Framing(about("Content-Length", &[first, other])));
     }
     let digits = std::str::from_utf8(first).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     match digits.and_then(|digits| digits.parse::<usize>().ok()) {
-        Some(length) if length <= MAX_BODY => Ok(State::Length(length)),
-        Some(_) => Err(EstError::BodyTooLong),
-        None => Err(EstError::Framing(about("Content-Length", &[first]))),
+        Some(length) if length <= limit => Ok(State::Length(length)),
+        Some(_) => Err(HttpError::BodyTooLong(limit)),
+        None => Err(HttpError::Framing(about("Content-Length", &[first]))),
     }
 }
 
@@ -295,3 +446,30 @@ fn about(name: &str, values: &[&[u8]]) -> Printable {
     let values: Vec<String> = values.iter().map(|value| Printable::of_bytes(value).to_string()).collect();
     Printable::of(&format!("{name} {}", values.join(" and ")))
 }
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpError::NotHttp(why) => {
+                write!(f, "the answer is not HTTP/1.1 ({why}); is this the port of the EST server?")
+            }
+            HttpError::HeadTooLong => write!(f, "the head of the answer is longer than {MAX_HEAD} bytes"),
+            HttpError::TooManyFields => write!(
+                f,
+                "the head of the answer has more than {MAX_FIELDS} header fields; have the server, or the proxy before it, \
+                 send fewer"
+            ),
+            HttpError::BodyTooLong(limit) => write!(f, "the body of the answer is longer than {limit} bytes"),
+            HttpError::Truncated { have, want: Some(want) } => {
+                write!(f, "the answer ended after {have} of {want} bytes of its body")
+            }
+            HttpError::Truncated { have: 0, want: None } => write!(f, "the connection was closed without an answer"),
+            HttpError::Truncated { have, want: None } => {
+                write!(f, "the answer ended in the middle, after {have} bytes")
+            }
+            HttpError::Framing(why) => write!(f, "the answer's length is unclear: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for HttpError {}

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::error::{Failure, Unresolved};
+use super::error::{HttpsError, Unresolved};
 use crate::payload::{DnsName, HttpsUrl, UrlHost};
 use crate::sys::{self, NoAddress};
 use crate::time::Deadline;
@@ -31,7 +31,7 @@ const MAX_ADDRESSES: usize = 8;
 impl Addresses {
     /// The addresses of a URL's host. For a name, it waits until there is an address to begin with, or until none can
     /// come.
-    pub(super) fn of(url: &HttpsUrl, deadline: Deadline) -> Result<Addresses, Failure> {
+    pub(super) fn of(url: &HttpsUrl, deadline: Deadline) -> Result<Addresses, HttpsError> {
         let name = match url.host() {
             UrlHost::Ip(address) => return Ok(Addresses::known(&[SocketAddr::new(*address, url.port())])),
             UrlHost::Dns(name) => name,
@@ -170,7 +170,7 @@ impl Lookups {
     }
 
     /// Why there is no address.
-    fn failure(&self, name: &DnsName) -> Failure {
+    fn failure(&self, name: &DnsName) -> HttpsError {
         let mut why = [NoAddress::Unusable, NoAddress::Unusable];
         for (ipv6, none) in &self.without {
             let [aaaa, a] = &mut why;
@@ -178,7 +178,7 @@ impl Lookups {
         }
         let [aaaa, a] = why;
         let servers = fs::read_to_string("/etc/resolv.conf").map(|text| name_servers(&text)).unwrap_or_default();
-        Failure::Resolve(Box::new(Unresolved { name: name.clone(), servers, a, aaaa }))
+        HttpsError::Resolve(Box::new(Unresolved { name: name.clone(), servers, a, aaaa }))
     }
 }
 
@@ -261,7 +261,7 @@ mod tests {
         let url = EstUrl::try_from("https://host.invalid/.well-known/est").unwrap();
         let EstUrl::Https(url) = url else { panic!("{url}") };
         let unresolved = |seconds| match Addresses::of(&url, Deadline::after(Duration::from_secs(seconds))).err() {
-            Some(Failure::Resolve(unresolved)) => unresolved,
+            Some(HttpsError::Resolve(unresolved)) => unresolved,
             other => panic!("{other:?}"),
         };
         assert_eq!(unresolved(30).name.as_str(), "host.invalid");

@@ -1,0 +1,396 @@
+//! Requests about a node's bundle to the configuration server, over TLS on which the node shows its certificate: fetch it, upload
+//! one, report what became of it. Decides which server to ask, when to ask again, and whether the rest of a broken transfer
+//! can be had. Never judges a bundle: whoever fetches one verifies it.
+
+mod error;
+mod part;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use error::{Attempt, RetrievalError, ServerError};
+
+use crate::bundle::MAX_SEALED;
+use crate::bundle::answer::{Report, Standing};
+use crate::checkin::AskError;
+use crate::est::{self, RetryAfter};
+use crate::hex;
+use crate::http::{Address, Head, Response, SecretRequest};
+use crate::https::pause::{self, Rounds};
+use crate::https::{self, HttpsError, Open, Transfer};
+use crate::payload::{CaCertificate, HttpsUrl};
+use crate::time::{Clock, Deadline, since_boot};
+use crate::tls::{ClientCertificate, Strict};
+use part::Part;
+
+/// Who asks, and whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The CA that the servers' certificates have to chain to.
+    pub ca: &'a CaCertificate,
+    /// The node's certificate and key.
+    pub client: &'a ClientCertificate,
+    /// The time of day.
+    pub clock: Clock,
+    /// User-Agent.
+    pub user_agent: &'a str,
+}
+
+/// What a retrieval has its caller do meanwhile.
+pub struct Hooks<'a> {
+    /// Waits until the deadline, and keeps the network as it is.
+    pub wait: &'a mut dyn FnMut(Deadline) -> Result<(), AskError>,
+    /// Shows an event on a console.
+    pub progress: &'a mut dyn FnMut(Progress<'_>),
+}
+
+/// An event, for a console.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// A transfer that takes long.
+    Transfer {
+        /// Bytes that have come.
+        have: usize,
+        /// Bytes that there are.
+        want: usize,
+    },
+    /// No server has answered yet. Reported when something changed, and every minute.
+    Waiting {
+        /// The last failure of each URL.
+        attempts: &'a [&'a Attempt],
+        /// The wait until the next try.
+        delay: Duration,
+    },
+}
+
+/// What a server has.
+#[derive(Debug)]
+pub enum Got {
+    /// A sealed bundle. Nobody has verified it.
+    Sealed(Vec<u8>),
+    /// None that may be fetched. How it stands, and when to ask again.
+    Stands(Standing, Duration),
+}
+
+/// What became of an upload.
+#[derive(Debug)]
+pub enum Uploaded {
+    /// It is there, now or since an earlier time.
+    Taken(Standing),
+    /// Another one waits for the administrator.
+    Waits(Standing),
+    /// An administrator has denied the same before.
+    Denied(Standing),
+}
+
+/// Requests to the servers of these URLs.
+pub struct Retrieval<'a> {
+    context: Context<'a>,
+    /// The first one is asked first.
+    sites: Vec<Site>,
+    /// The connection of the first site, as long as the server keeps it open.
+    open: Option<(HttpsUrl, Open<Strict>)>,
+    part: Option<Part>,
+}
+
+struct Site {
+    url: HttpsUrl,
+    failed: Option<Attempt>,
+    /// Another try is of no use.
+    over: bool,
+    /// The server asked for a wait until this moment since boot.
+    not_before: Option<Duration>,
+    /// The server has not given a wrong range yet.
+    resumes: bool,
+}
+
+#[derive(Clone, Copy)]
+enum What<'a> {
+    Bundle { tag: Option<&'a [u8; 32]> },
+    Upload { tag: &'a [u8; 32], age: &'a [u8] },
+    Report { json: &'a [u8] },
+}
+
+/// The longest that connection and handshake may take before the next URL gets its turn.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// How long a server may send nothing.
+const STALL: Duration = Duration::from_secs(30);
+/// How often a transfer that takes long is shown.
+const SHOW: Duration = Duration::from_secs(5);
+/// A report that has not changed is repeated after this long.
+const REPEAT: Duration = Duration::from_secs(60);
+/// The wait for an administrator, if the server does not say one.
+const POLL: Duration = Duration::from_secs(20);
+
+impl<'a> Retrieval<'a> {
+    /// `urls`: base URLs for bundles, in the order in which they are asked.
+    pub fn new(urls: impl IntoIterator<Item = HttpsUrl>, context: Context<'a>) -> Retrieval<'a> {
+        let mut sites: Vec<Site> = Vec::new();
+        for url in urls {
+            if !sites.iter().any(|site| site.url == url) {
+                sites.push(Site { url, failed: None, over: false, not_before: None, resumes: true });
+            }
+        }
+        Retrieval { context, sites, open: None, part: None }
+    }
+
+    /// The server that answered last.
+    pub fn url(&self) -> Option<&HttpsUrl> {
+        self.sites.first().map(|site| &site.url)
+    }
+
+    /// From here on only the server that answered last is asked: the upload is there and nowhere else.
+    pub fn stay(&mut self) {
+        self.sites.truncate(1);
+    }
+
+    /// Fetches the node's bundle; with `tag`, how the upload with this tag stands, or the bundle that it has become.
+    pub fn bundle(
+        &mut self,
+        tag: Option<&[u8; 32]>,
+        hooks: &mut Hooks<'_>,
+        deadline: Deadline,
+    ) -> Result<Got, RetrievalError> {
+        self.ask(What::Bundle { tag }, hooks, deadline, &mut Retrieval::got)
+    }
+
+    /// Uploads an encrypted bundle. Doing it twice does no harm: the server knows it by its tag.
+    pub fn upload(
+        &mut self,
+        tag: &[u8; 32],
+        age: &[u8],
+        hooks: &mut Hooks<'_>,
+        deadline: Deadline,
+    ) -> Result<Uploaded, RetrievalError> {
+        self.ask(What::Upload { tag, age }, hooks, deadline, &mut |_, response| {
+            let stands = || Standing::read(&response.body).map_err(ServerError::Standing);
+            match response.status {
+                200 | 201 => stands().map(Uploaded::Taken),
+                409 => stands().map(Uploaded::Waits),
+                // Without a standing it is this node that is refused, and not the bundle.
+                403 if response.body.starts_with(b"{") => stands().map(Uploaded::Denied),
+                _ => Err(error::of(&response)),
+            }
+        })
+    }
+
+    /// Reports what became of a bundle.
+    pub fn report(&mut self, report: &Report, hooks: &mut Hooks<'_>, deadline: Deadline) -> Result<(), RetrievalError> {
+        let json = serde_json::to_vec(report).map_err(RetrievalError::Json)?;
+        self.ask(What::Report { json: &json }, hooks, deadline, &mut |_, response| match response.status {
+            200..=299 => Ok(()),
+            _ => Err(error::of(&response)),
+        })
+    }
+
+    /// Asks each server in turn, and all of them again until the deadline, until `read` takes an answer. The server that gave
+    /// it is the first from then on.
+    fn ask<T>(
+        &mut self,
+        what: What<'_>,
+        hooks: &mut Hooks<'_>,
+        deadline: Deadline,
+        read: &mut dyn FnMut(&mut Retrieval<'a>, Response) -> Result<T, ServerError>,
+    ) -> Result<T, RetrievalError> {
+        let (begun, mut rounds, mut said) = (since_boot(), Rounds::default(), None::<(String, Duration)>);
+        for site in &mut self.sites {
+            (site.failed, site.over, site.not_before) = (None, false, None);
+        }
+        let mut last = false;
+        loop {
+            let before = self.part.as_ref().map_or(0, |part| part.bytes.len());
+            for _ in 0..self.sites.len() {
+                let early = |site: &Site| !last && site.not_before.is_some_and(|moment| since_boot() < moment);
+                let tried = |site: &Site| site.failed.is_some() && deadline.expired();
+                if self.sites.first().is_some_and(|site| !site.over && !early(site) && !tried(site)) {
+                    let answer = self.visit(what, hooks, deadline);
+                    match answer
+                        .and_then(|(address, response)| read(self, response).map_err(|error| (Some(address), error)))
+                    {
+                        Ok(got) => return Ok(got),
+                        Err((address, error)) => self.failed(what, address, error),
+                    }
+                }
+                // After a whole round the order is the same again.
+                self.sites.rotate_left(1);
+            }
+            if self.sites.iter().all(|site| site.over) {
+                return Err(RetrievalError::Failed { attempts: self.failures() });
+            }
+            if self.part.as_ref().map_or(0, |part| part.bytes.len()) > before {
+                // What breaks and comes further each time needs no longer and longer waits.
+                rounds = Rounds::default();
+            }
+            let open = self.sites.iter().filter(|site| !site.over);
+            let asked = open.map(|site| site.not_before).min().flatten();
+            let asked = asked.map(|moment| moment.saturating_sub(since_boot()));
+            let Some((delay, is_last)) = rounds.next(asked, deadline) else {
+                let waited = since_boot().saturating_sub(begun);
+                return Err(RetrievalError::GaveUp { waited, attempts: self.failures() });
+            };
+            last = is_last;
+            let attempts: Vec<&Attempt> = self.sites.iter().filter_map(|site| site.failed.as_ref()).collect();
+            let (text, now): (String, _) = (attempts.iter().map(ToString::to_string).collect(), since_boot());
+            if said.as_ref().is_none_or(|(before, at)| *before != text || now.saturating_sub(*at) >= REPEAT) {
+                (hooks.progress)(Progress::Waiting { attempts: &attempts, delay });
+                said = Some((text, now));
+            }
+            (hooks.wait)(deadline.at_most(delay)).map_err(RetrievalError::Ask)?;
+        }
+    }
+
+    /// One try at the first site.
+    fn visit(
+        &mut self,
+        what: What<'_>,
+        hooks: &mut Hooks<'_>,
+        deadline: Deadline,
+    ) -> Result<(std::net::SocketAddr, Response), (Option<std::net::SocketAddr>, ServerError)> {
+        let Some(url) = self.url().cloned() else { return Err((None, ServerError::NoServer)) };
+        let failed = |(address, error): https::Failed| (address, ServerError::Https(error));
+        loop {
+            let Context { ca, client, clock, .. } = self.context;
+            let open = match self.open.take().filter(|(of, _)| *of == url) {
+                Some((_, open)) => open,
+                None => https::open(&url, ca, clock, Some(client), deadline.at_most(ATTEMPT)).map_err(failed)?,
+            };
+            let request = self.request(what, &url);
+            let before = self.resumable(&url).map_or(0, |part| part.bytes.len());
+            let mut shown = since_boot();
+            let mut watch = |have: usize, want: usize| {
+                let now = since_boot();
+                if now.saturating_sub(shown) >= SHOW {
+                    shown = now;
+                    let (have, want) = (have.saturating_add(before), want.saturating_add(before));
+                    (hooks.progress)(Progress::Transfer { have, want });
+                }
+            };
+            let limit = MAX_SEALED.saturating_sub(before);
+            let mut transfer = Transfer { limit, stall: STALL, watch: &mut watch, beginning: None };
+            let asked = open.transfer(&request, &mut transfer, deadline);
+            let beginning = transfer.beginning.take();
+            match asked {
+                Ok(Some((answer, kept))) => {
+                    self.open = kept.map(|open| (url, open));
+                    return Ok((answer.address, answer.response));
+                }
+                // The connection was kept open, and was closed meanwhile.
+                Ok(None) => {}
+                Err(error) => {
+                    if let (Some((beginning, total)), What::Bundle { .. }) = (beginning, what) {
+                        self.part = Part::grown(self.part.take(), &url, beginning, total);
+                    }
+                    return Err(failed(error));
+                }
+            }
+        }
+    }
+
+    /// The part of a bundle whose rest this server may have.
+    fn resumable(&self, url: &HttpsUrl) -> Option<&Part> {
+        let resumes = self.sites.first().is_some_and(|site| site.resumes);
+        self.part.as_ref().filter(|part| resumes && part.url == *url)
+    }
+
+    fn request(&self, what: What<'_>, url: &HttpsUrl) -> SecretRequest {
+        let to = Address { authority: url.authority(), path: url.path(), user_agent: self.context.user_agent };
+        let of_tag = |tag: Option<&[u8; 32]>| match tag {
+            Some(tag) => format!("bundle?tag={}", hex::encode(tag)),
+            None => "bundle".to_owned(),
+        };
+        let with = |mut head: Head, kind: &str, body: &[u8]| {
+            head.field("Content-Type", kind);
+            head.field("Content-Length", &body.len().to_string());
+            head.with(body)
+        };
+        match what {
+            What::Bundle { tag } => {
+                let mut head = Head::new("GET", &to, &of_tag(tag), "*/*");
+                if let Some(part) = self.resumable(url) {
+                    head.field("Range", &format!("bytes={}-", part.bytes.len()));
+                    head.field("If-Range", &part.etag);
+                }
+                head.with(&[])
+            }
+            What::Upload { tag, age } => {
+                let head = Head::new("PUT", &to, &of_tag(Some(tag)), "application/json");
+                with(head, "application/octet-stream", age)
+            }
+            What::Report { json } => {
+                let head = Head::new("POST", &to, "available", "application/json");
+                with(head, "application/json", json)
+            }
+        }
+    }
+
+    fn got(&mut self, response: Response) -> Result<Got, ServerError> {
+        let stands = |body: &[u8], wait| Standing::read(body).map(|stands| Got::Stands(stands, wait));
+        match response.status {
+            200 => {
+                self.part = None;
+                Ok(Got::Sealed(response.body))
+            }
+            206 | 416 => {
+                let whole = self.part.take().ok_or_else(|| error::of(&response))?.whole(&response);
+                if whole.is_err()
+                    && let Some(site) = self.sites.first_mut()
+                {
+                    // A proxy that knows no ranges, perhaps. The next try wants the whole.
+                    site.resumes = false;
+                }
+                whole.map(Got::Sealed)
+            }
+            202 => {
+                let told = est::retry_after(&response).map_or(POLL, |when| self.wait(when));
+                stands(&response.body, pause::honoured(told, true)).map_err(ServerError::Standing)
+            }
+            // A server that knows no bundles has no JSON.
+            404 if response.body.starts_with(b"{") => stands(&response.body, POLL).map_err(ServerError::Standing),
+            _ => Err(error::of(&response)),
+        }
+    }
+
+    fn wait(&self, when: RetryAfter) -> Duration {
+        match when {
+            RetryAfter::Delay(delay) => delay,
+            RetryAfter::At(at) => at.since(self.context.clock.now()),
+        }
+    }
+
+    fn failed(&mut self, what: What<'_>, address: Option<std::net::SocketAddr>, error: ServerError) {
+        let told = error.retry_after().map(|when| pause::honoured(self.wait(when), false));
+        let Some(site) = self.sites.first_mut() else { return };
+        site.over = error.lasts();
+        site.not_before = told.map(|wait| since_boot().saturating_add(wait));
+        // A try for which there was too little time tells less than the one before.
+        if site.failed.is_some() && matches!(error, ServerError::Https(HttpsError::TimedOut(_))) {
+            return;
+        }
+        let doing = match what {
+            What::Bundle { .. } => "fetching the bundle from",
+            What::Upload { .. } => "uploading the bundle to",
+            What::Report { .. } => "reporting the bundle to",
+        };
+        site.failed = Some(Attempt { doing, url: site.url.clone(), address, error });
+    }
+
+    fn failures(&mut self) -> Vec<Attempt> {
+        self.sites.iter_mut().filter_map(|site| site.failed.take()).collect()
+    }
+}
+
+/// `3.2 of 16.0 MiB of the bundle have come`
+impl std::fmt::Display for Progress<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Progress::Transfer { have, want } => {
+                write!(f, "{} of {} KiB of the bundle have come", have / 1024, want.div_ceil(1024))
+            }
+            Progress::Waiting { attempts, delay } => {
+                attempts.iter().try_for_each(|attempt| write!(f, "{attempt}; "))?;
+                write!(f, "trying again in {:.1} s", delay.as_secs_f64())
+            }
+        }
+    }
+}

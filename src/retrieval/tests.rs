@@ -1,0 +1,89 @@
+//! The rest of a bundle in every shape that a server may give it, and the requests byte by byte.
+
+use super::*;
+use crate::http::ResponseReader;
+use crate::payload::EstUrl;
+
+fn url(text: &str) -> HttpsUrl {
+    match EstUrl::try_from(text).unwrap() {
+        EstUrl::Https(url) => url.for_bundles(),
+        EstUrl::Line => panic!("{text}"),
+    }
+}
+
+fn server() -> HttpsUrl {
+    url("https://conf.example:8443/.well-known/est")
+}
+
+/// What had come of an answer with this head, when it broke off after this body.
+fn broken(head: &str, body: &[u8]) -> (Response, usize) {
+    let mut reader = ResponseReader::up_to(MAX_SEALED);
+    assert_eq!(reader.push(head.as_bytes()).unwrap(), None);
+    assert_eq!(reader.push(body).unwrap(), None);
+    reader.beginning().unwrap()
+}
+
+fn whole(head: &str, body: &[u8]) -> Response {
+    let mut reader = ResponseReader::up_to(MAX_SEALED);
+    reader.push(&[head.as_bytes(), body].concat()).unwrap().unwrap()
+}
+
+/// The first four of ten bytes.
+fn part() -> Part {
+    let (beginning, total) = broken("HTTP/1.1 200 OK\r\nETag: \"7-00\"\r\nContent-Length: 10\r\n\r\n", b"0123");
+    Part::grown(None, &server(), beginning, total).unwrap()
+}
+
+#[test]
+fn a_transfer_that_breaks_twice_is_whole_in_the_end() {
+    let head = "HTTP/1.1 206 x\r\nETag: \"7-00\"\r\nContent-Length: 6\r\nContent-Range: bytes 4-9/10\r\n\r\n";
+    let (beginning, length) = broken(head, b"45");
+    let part = Part::grown(Some(part()), &server(), beginning, length).unwrap();
+    assert_eq!(part.bytes, b"012345");
+    let head = "HTTP/1.1 206 x\r\nETag: \"7-00\"\r\nContent-Length: 4\r\nContent-Range: bytes 6-9/10\r\n\r\n";
+    assert_eq!(part.whole(&whole(head, b"6789")).unwrap(), b"0123456789");
+}
+
+/// Attack: a server, or a proxy, that puts the halves of two bundles together.
+#[test]
+fn a_rest_that_does_not_fit_is_refused() {
+    let head =
+        |status: u16, etag: &str, range: &str| format!("HTTP/1.1 {status} x\r\n{etag}{range}Content-Length: 6\r\n\r\n");
+    let (etag, range) = ("ETag: \"7-00\"\r\n", "Content-Range: bytes 4-9/10\r\n");
+    assert_eq!(part().whole(&whole(&head(206, etag, range), b"456789")).unwrap(), b"0123456789", "the premise");
+    for (status, etag, range, got) in [
+        (206, "ETag: \"8-00\"\r\n", range, "bytes 4-9/10 (6 bytes, ETag \"8-00\", status 206)"),
+        (206, "", range, "bytes 4-9/10 (6 bytes, ETag none, status 206)"),
+        (206, etag, "", "none (6 bytes, ETag \"7-00\", status 206)"),
+        (206, etag, "Content-Range: bytes 3-8/10\r\n", "bytes 3-8/10 (6 bytes, ETag \"7-00\", status 206)"),
+        (206, etag, "Content-Range: bytes 4-9/11\r\n", "bytes 4-9/11 (6 bytes, ETag \"7-00\", status 206)"),
+        (206, etag, "Content-Range: bytes 4-9/*\r\n", "bytes 4-9/* (6 bytes, ETag \"7-00\", status 206)"),
+        (416, etag, "Content-Range: bytes */3\r\n", "bytes */3 (6 bytes, ETag \"7-00\", status 416)"),
+    ] {
+        let error = part().whole(&whole(&head(status, etag, range), b"456789")).unwrap_err();
+        let want = format!(
+            "the rest of the bundle was asked for, bytes 4-9/10 (ETag \"7-00\"), and {got} came; the server, or a proxy before \
+             it, gives wrong ranges"
+        );
+        assert_eq!(error.to_string(), want);
+    }
+    let short = "HTTP/1.1 206 x\r\nETag: \"7-00\"\r\nContent-Length: 5\r\nContent-Range: bytes 4-9/10\r\n\r\n";
+    assert!(matches!(part().whole(&whole(short, b"45678")), Err(ServerError::Range { .. })));
+}
+
+/// Bytes that cannot be told from those of another version are fetched again.
+#[test]
+fn only_a_version_that_has_a_name_is_resumed() {
+    for etag in ["", "ETag: W/\"7-00\"\r\n", "ETag: 7-00\r\n", "ETag: \"7\"00\"\r\n", "ETag: \"7 00\"\r\n"] {
+        let (beginning, total) = broken(&format!("HTTP/1.1 200 OK\r\n{etag}Content-Length: 10\r\n\r\n"), b"0123");
+        assert!(Part::grown(None, &server(), beginning, total).is_none(), "{etag}");
+    }
+    let (beginning, total) = broken("HTTP/1.1 200 OK\r\nETag: \"7-00\"\r\nContent-Length: 10\r\n\r\n", b"");
+    assert!(Part::grown(None, &server(), beginning, total).is_none());
+    // A broken answer of another kind takes nothing away, and neither does a rest that does not fit.
+    let (beginning, length) = broken("HTTP/1.1 500 x\r\nContent-Length: 10\r\n\r\n", b"0");
+    assert_eq!(Part::grown(Some(part()), &server(), beginning, length).unwrap().bytes, b"0123");
+    let head = "HTTP/1.1 206 x\r\nETag: \"7-00\"\r\nContent-Length: 7\r\nContent-Range: bytes 3-9/10\r\n\r\n";
+    let (beginning, length) = broken(head, b"34");
+    assert_eq!(Part::grown(Some(part()), &server(), beginning, length).unwrap().bytes, b"0123");
+}
