@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::bundle::answer::AnswerError;
+use crate::bundle::answer::JsonError;
 use crate::chain::chain;
 use crate::checkin::AskError;
 use crate::est::{self, RetryAfter};
@@ -94,7 +94,7 @@ pub enum ServerError {
         got: Printable,
     },
     /// The JSON in the answer cannot be read.
-    Standing(AnswerError),
+    Standing(JsonError),
 }
 
 /// What an answer means that is none of those that the request hopes for.
