@@ -13,6 +13,7 @@ use crate::options::OptionsError;
 use crate::payload::DecodeError;
 use crate::plan::PlanError;
 use crate::pool::EntropyError;
+use crate::setup::SetupError;
 use crate::site::PinError;
 use crate::source::{SourceError, Unusable};
 
@@ -39,6 +40,8 @@ pub enum Error {
     Checkin(CheckinError),
     /// Handing the result over to the next stage.
     Handover(HandoverError),
+    /// Making, fetching or applying the bundle of a stateless node.
+    Bundle(SetupError),
 }
 
 impl Error {
@@ -55,6 +58,7 @@ impl Error {
             Error::Identity(_) => ("identity", 17),
             Error::Checkin(_) => ("check-in", 18),
             Error::Handover(_) => ("hand-over", 19),
+            Error::Bundle(_) => ("bundle", 20),
         }
     }
 }
@@ -78,6 +82,7 @@ impl std::error::Error for Error {
             Error::Identity(e) => e,
             Error::Checkin(e) => e,
             Error::Handover(e) => e,
+            Error::Bundle(e) => e,
         })
     }
 }
@@ -110,7 +115,8 @@ from!(
     Entropy(EntropyError),
     Network(NetworkError),
     Identity(IdentityError),
-    Handover(HandoverError)
+    Handover(HandoverError),
+    Bundle(SetupError)
 );
 
 /// A clock or network failure during the check-in counts as one of the clock or network stage.
@@ -167,6 +173,7 @@ mod tests {
             (IdentityError::Names(der::ErrorKind::Failed.into()).into(), "identity", 17),
             (CheckinError::Failed { attempts: vec![] }.into(), "check-in", 18),
             (write.into(), "hand-over", 19),
+            (SetupError::NoConsole.into(), "bundle", 20),
         ] {
             assert_eq!(error.stage(), (stage, code));
         }

@@ -35,6 +35,7 @@ pub mod identity;
 pub mod finding;
 pub mod apply;
 pub mod plan;
+pub mod setup;
 pub mod facts;
 pub mod source;
 pub mod options;
@@ -42,6 +43,7 @@ pub mod medium;
 pub mod site;
 
 // Protocols and codecs.
+pub mod setting;
 pub mod bundle;
 pub mod est;
 pub mod https;
@@ -59,6 +61,7 @@ pub mod dhcp4;
 pub mod netlink;
 pub mod port;
 pub mod uevent;
+pub mod link_files;
 pub mod payload;
 pub mod age;
 

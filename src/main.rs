@@ -21,7 +21,7 @@ use imprint::{console, fault, renew, run, trial};
 /// Gives a machine its identity in the first second of its life.
 ///
 /// Exit codes: 0 done, or nothing found under imprint=auto; 2 usage; 10 options, 11 source, 12 payload, 13 plan,
-/// 14 clock, 15 entropy, 16 network, 17 identity, 18 check-in, 19 hand-over; 70 a fault of imprint itself.
+/// 14 clock, 15 entropy, 16 network, 17 identity, 18 check-in, 19 hand-over, 20 bundle; 70 a fault of imprint itself.
 #[derive(FromArgs)]
 struct Arguments {
     #[argh(subcommand)]
@@ -37,6 +37,7 @@ enum Command {
     Enroll(Enroll),
     Renew(Renew),
     Console(Console),
+    Setup(Setup),
     Status(Status),
     Version(Version),
 }
@@ -111,6 +112,15 @@ struct Console {
     timeout: u64,
 }
 
+/// ask on this terminal what a node is to have, and write the answers to a file for imprint-host bundle make
+#[derive(FromArgs)]
+#[argh(subcommand, name = "setup")]
+struct Setup {
+    /// file for the answers, readable by its owner only (setup.toml)
+    #[argh(option, default = "PathBuf::from(\"setup.toml\")")]
+    out: PathBuf,
+}
+
 /// show what the last run did
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
@@ -172,6 +182,7 @@ fn main() -> ExitCode {
             renew::renew(&dir, request, Timestamp::system())
         }
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
+        Command::Setup(Setup { out }) => run::setup(root, &out),
         Command::Status(Status { reason }) => run::status(root, reason).map(|text| console::answer(&text)),
         Command::Version(Version {}) => {
             console::answer(VERSION);

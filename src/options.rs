@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::payload::{DnsName, HardwareAddress, InterfaceName, UrlHost, authority_parts};
 use crate::secret::Secret;
+use crate::setting::{self, SettingError, Settings};
 use crate::shown::Printable;
 pub use credential::{CredentialName, SetCredential};
 pub use here::{NotHere, source_named};
@@ -54,6 +55,10 @@ pub struct Options {
     pub server: Option<(UrlHost, u16)>,
     /// `imprint.domain=`
     pub domain: Option<DnsName>,
+    /// `imprint.bundle=new`: make a new bundle, also if there is one.
+    pub new_bundle: bool,
+    /// `imprint.set.KEY=`: what the node's new bundle holds.
+    pub settings: Settings,
     /// `ip=`, `nameserver=` and `rd.route=`, as dracut has them: the network before there is a payload.
     pub network: NetworkWords,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
@@ -161,6 +166,13 @@ pub enum OptionsError {
         /// What the word takes.
         want: &'static str,
     },
+    /// A word `imprint.set.KEY=` is no setting, or does not take the value.
+    Setting {
+        /// The word up to its `=`.
+        word: Printable,
+        /// What is wrong with it.
+        source: SettingError,
+    },
     /// A word that may stand once stands there twice, with different values.
     Twice(&'static str),
     /// The word that is refused stands in a file of the image.
@@ -191,6 +203,7 @@ impl Options {
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
         let (mut server, mut domain) = (None, None);
+        let (mut new_bundle, mut settings) = (false, Settings::default());
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
         let mut network = NetworkWords::default();
         let line = cmdline.trim_end_matches('\n');
@@ -240,8 +253,17 @@ impl Options {
                     let given = value.and_then(|text| DnsName::try_from(text).ok()).ok_or_else(bad)?;
                     once(&mut domain, given, "imprint.domain=")?;
                 }
+                "imprint.bundle" => match value {
+                    Some("new") => new_bundle = true,
+                    _ => return Err(bad()),
+                },
                 "BOOTIF" => bootif = value.and_then(boot_link),
                 "ip" | "nameserver" | "rd.route" => network.push(name, value.unwrap_or_default()),
+                name if name.starts_with(setting::PREFIX) => {
+                    let key = name.strip_prefix(setting::PREFIX).unwrap_or_default();
+                    let added = settings.add_word(key, value.unwrap_or_default());
+                    added.map_err(|source| OptionsError::Setting { word: shown(name), source })?;
+                }
                 name if name.starts_with("imprint.") => {
                     if known.is_some() {
                         return Err(OptionsError::NotYet(shown(name)));
@@ -255,6 +277,8 @@ impl Options {
                 },
             }
         }
+        let alone = |source| OptionsError::Setting { word: shown("imprint.set.search"), source };
+        settings.check().map_err(alone)?;
         let names = inits.iter().filter(|_| !off).map(|word| word.split('=').next().unwrap_or_default());
         near_misses.extend(names.filter_map(behind_dashes));
         Ok(Options {
@@ -270,6 +294,8 @@ impl Options {
             debug,
             server,
             domain,
+            new_bundle,
+            settings,
             network,
             bootif,
             near_misses,
@@ -390,6 +416,7 @@ impl fmt::Display for OptionsError {
             OptionsError::Value { word, want } => {
                 write!(f, "\"{word}\" on the kernel command line is not valid: want {want}")
             }
+            OptionsError::Setting { word, .. } => write!(f, "\"{word}\" on the kernel command line"),
             OptionsError::Twice(name) => {
                 write!(f, "{name} is on the kernel command line twice, with different values; remove one")
             }
@@ -404,6 +431,7 @@ impl std::error::Error for OptionsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             OptionsError::InImage { source, .. } => Some(source),
+            OptionsError::Setting { source, .. } => Some(source),
             _ => None,
         }
     }

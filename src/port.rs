@@ -22,7 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{self, ControlFlags, FlushArg, OutputFlags, SetArg, SpecialCharacterIndices, Termios, tcflush};
 
-pub use find::{Place, console_baud, consoles, named, terminal, virtio};
+pub use find::{Place, console_baud, consoles, named, screens, terminal, virtio};
 pub use quiet::Quiet;
 pub use undo::give_everything_back;
 

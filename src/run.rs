@@ -8,10 +8,12 @@ mod end;
 mod enroll;
 mod find;
 mod look;
+mod setup;
 
 pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status};
+pub use setup::setup;
 
 use std::path::Path;
 use std::time::Duration;

@@ -17,6 +17,7 @@ mod loopback {
     mod keys;
     mod output;
     mod port;
+    mod setup;
     mod signed;
     mod words;
 }

@@ -50,7 +50,7 @@ mod pure {
             Some((variant.to_owned(), stage.to_owned(), code.parse().ok()?))
         };
         let stages: Vec<_> = source.lines().filter_map(arm).collect();
-        assert_eq!(stages.len(), 10, "{stages:?}");
+        assert_eq!(stages.len(), 11, "{stages:?}");
         stages
     }
 }

@@ -7,6 +7,7 @@ pub mod csv;
 mod entitlement;
 pub(crate) mod fields;
 mod network;
+pub mod settings;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use imprint::payload::{
     HardwareAddress, HostName, KeyType, Link, NodeName, Payload, PayloadId, Seed, Subject, SubjectAttribute, Token,
     TokenMode, UrlHost,
 };
+use imprint::setting::Settings;
 use imprint::shown::printable;
 use imprint::time::Timestamp;
 
@@ -63,6 +65,8 @@ pub struct Record {
     pub issuers: Vec<[u8; 32]>,
     /// Who is let in as this node at a door. No payload has it.
     pub rule: Rule,
+    /// What the node's bundle is made of. No payload has it.
+    pub set: Settings,
     /// How the node gets its bundle; `None`: it has none.
     pub bundle: Option<bundle::BundleRule>,
 }
@@ -172,12 +176,13 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     let issuers = table.list("issuers", |value| {
         value.with("a SHA-256 digest of 64 hexadecimal digits", |text| hex::decode(text)?.try_into().ok())
     })?;
+    let set = table.take("set").map_or(Ok(Settings::default()), |value| settings::settings(&value))?;
     let missing = table.error("subject or sans is missing; a certificate needs a name");
     table.finish()?;
     if names == CertificateNames::default() {
         return Err(missing);
     }
-    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule, bundle })
+    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule, set, bundle })
 }
 
 /// Reads a subject attribute, like `CN=node1`.

@@ -16,7 +16,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 14] = [
+pub const WORDS: [Word; 16] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",
@@ -85,6 +85,23 @@ pub const WORDS: [Word; 14] = [
         values: "a domain name",
         default: "the search domains of DHCP and of router advertisements",
         meaning: "the domain whose SRV record names the door, for imprint.source=door",
+        supported: true,
+    },
+    Word {
+        name: "imprint.set.KEY=",
+        values: "what the setting takes; the keys are in docs/bundle.md and below",
+        default: "the dialogue asks, where a bundle has to be made",
+        meaning: "a setting for the bundle that a node without one makes and sends to the server; repeatable where the setting is a \
+                  list. Counts only where the payload asks for a bundle. A password or its hash is refused here, since every \
+                  user of the node can read the kernel command line",
+        supported: true,
+    },
+    Word {
+        name: "imprint.bundle=",
+        values: "new",
+        default: "not there",
+        meaning: "make a new bundle and send it to the server, also if the server has one for this node. Counts only where the \
+                  payload asks for a bundle",
         supported: true,
     },
     Word {

@@ -153,9 +153,42 @@ fn the_table_and_the_parser_agree() {
             // ignored if they cannot be read.
             Err(OptionsError::UnknownWord { nearest, .. }) => nearest == word.name && !word.name.ends_with('='),
             Ok(()) => ["imprint.payload=", "BOOTIF=", "ip=", "nameserver=", "rd.route="].contains(&word.name),
+            // KEY is no setting.
+            Err(OptionsError::Setting { .. }) => word.name == "imprint.set.KEY=",
             Err(OptionsError::Twice(_) | OptionsError::InImage { .. }) => false,
         };
         assert!(found, "{}", word.name);
+    }
+}
+
+#[test]
+fn settings_for_a_new_bundle() {
+    let options = Options::parse(
+        "imprint.bundle=new imprint.set.hostname=node1 imprint.set.dns=192.0.2.53 imprint.set.dns=2001:db8::53 \
+         imprint.set.link=eth0,dhcp4 imprint.set.hostname=node1",
+    )
+    .unwrap();
+    assert!(options.new_bundle);
+    let words = [("hostname", "node1"), ("dns", "192.0.2.53"), ("dns", "2001:db8::53"), ("link", "eth0,dhcp4")];
+    assert_eq!(options.settings, Settings::from_words(words.into_iter()).unwrap());
+    let options = Options::parse("imprint=off imprint.set.hostname=a_b imprint.set.password=x").unwrap();
+    assert!(options.settings.is_empty() && !options.new_bundle);
+    let twice = Options::parse("imprint.set.hostname=a imprint.set.hostname=b").unwrap_err();
+    assert_eq!(twice, OptionsError::Setting { word: shown("imprint.set.hostname"), source: SettingError::Twice });
+    let alone = Options::parse("imprint.set.search=example.org").unwrap_err();
+    assert_eq!(alone, OptionsError::Setting { word: shown("imprint.set.search"), source: SettingError::NoNameServer });
+}
+
+/// Every user of the node can read /proc/cmdline.
+#[test]
+fn a_password_is_refused_and_not_repeated() {
+    for word in ["password=hunter2", "password=$6$hunter2$hunter2", "root-password=hunter2", "storage=iscsi://x:hunter2@192.0.2.9/"] {
+        let error = Options::parse(&format!("imprint.set.{word}")).unwrap_err();
+        let text = crate::chain::chain(&error);
+        assert!(!text.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{text}");
+        if !word.starts_with("root") {
+            assert!(text.contains("every user of the node can read the kernel command line"), "{text}");
+        }
     }
 }
 

@@ -53,6 +53,13 @@ pub fn consoles(root: &Path, cmdline: &str) -> Vec<Place> {
     names.iter().map(|name| named(root, cmdline, name, None)).collect()
 }
 
+/// The consoles that are screens with a keyboard. The protocol of a line is of no use there; people are.
+pub fn screens(root: &Path, cmdline: &str) -> Vec<Place> {
+    let active = std::fs::read_to_string(root.join("sys/class/tty/console/active")).unwrap_or_default();
+    let names = active.split_whitespace().filter(|name| !is_line(name) && !name.contains('/'));
+    names.map(|name| named(root, cmdline, name, None)).collect()
+}
+
 /// The line of this name. The speed is `baud`, or else the one of `console=`, or else the firmware's. The kernel has
 /// set the speed of a console already.
 pub fn named(root: &Path, cmdline: &str, name: &str, baud: Option<u32>) -> Place {
@@ -139,6 +146,8 @@ mod tests {
         let places = consoles(root.path(), cmdline);
         let seen: Vec<_> = places.iter().map(|place| (place.name.as_str(), place.baud, place.console)).collect();
         assert_eq!(seen, [("ttyS1", None, true), ("ttyS0", Some(115_200), true), ("hvc0", None, true)]);
+        let [screen] = screens(root.path(), cmdline).try_into().unwrap();
+        assert_eq!((screen.path, screen.set, screen.console), (root.path().join("dev/tty0"), false, true));
         let other = named(root.path(), cmdline, "ttyS2", Some(57_600));
         assert_eq!((other.baud, other.set, other.console), (Some(57_600), true, false));
         let console = named(root.path(), cmdline, "ttyS0", None);

@@ -6,6 +6,7 @@ mod media;
 use std::path::{Path, PathBuf};
 
 use imprint::options::{WORDS, Word};
+use imprint::setting::{SETTINGS, Setting};
 
 pub(super) fn page(name: &str) -> (PathBuf, String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
@@ -149,6 +150,36 @@ fn the_command_line_page_is_the_programs_table() {
     let page = page("docs/cmdline.md");
     let text = filled(&page.1, "<!-- words -->", "<!-- end -->", &(table + "\n"));
     let text = filled(&text, "<!-- not yet -->", "<!-- end -->", &format!("\n{}\n\n", not_yet.join(", ")));
+    is_current(page, &text);
+}
+
+/// What a row says of its values: how many, and where they may not stand.
+fn how_many(row: &Setting) -> String {
+    let many = if row.most > 1 { format!("up to {}", row.most) } else { "one".to_owned() };
+    if row.cmdline { many } else { format!("{many}; not on the kernel command line") }
+}
+
+#[test]
+fn the_settings_on_the_page_are_the_programs_table() {
+    let mut table = "\n| key | takes | how many | meaning | makes |\n|---|---|---|---|---|\n".to_owned();
+    for row in &SETTINGS {
+        let files: Vec<String> = row.files.iter().map(|file| format!("`{file}`")).collect();
+        let (word, takes, meaning) = (row.word, row.takes, row.meaning);
+        table += &format!("| `{word}` | {takes} | {} | {meaning} | {} |\n", how_many(row), files.join(", "));
+    }
+    let page = page("docs/bundle.md");
+    let text = filled(&page.1, "<!-- settings -->", "<!-- end of settings -->", &(table + "\n"));
+    is_current(page, &text);
+}
+
+#[test]
+fn the_settings_in_the_manual_are_the_programs_table() {
+    let mut list = ".Bl -tag -width Ds\n".to_owned();
+    for row in SETTINGS.iter().filter(|row| row.cmdline) {
+        list += &format!(".It Cm imprint.set.{}=\n{}Takes {}; {}.\n", row.word, sentence(row.meaning), row.takes, how_many(row));
+    }
+    let page = page("man/imprint.cmdline.7");
+    let text = filled(&page.1, ".\\\" settings", ".\\\" end of settings", &(list + ".El\n"));
     is_current(page, &text);
 }
 

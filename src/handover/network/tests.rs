@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::dhcp4::Lease;
-use crate::payload::{DnsName, HardwareAddress};
+use crate::payload::{DnsName, HardwareAddress, Prefix, Route};
 use crate::plan::LinkConfig;
 
 fn prefix(text: &str) -> Prefix {

@@ -1,0 +1,185 @@
+//! The configuration of one link as the network managers read it: a unit of systemd-networkd (systemd.network(5)) and a
+//! keyfile of NetworkManager (nm-settings-keyfile(5)). The hand-over and bundles share it. Pure: never writes a file.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use crate::payload::{DnsName, HardwareAddress, Prefix, Route};
+
+/// A link and what it is to have.
+pub struct LinkFile<'a> {
+    /// What the first line says after "Written by imprint".
+    pub origin: &'a str,
+    /// The link's name. It is what the files match by if there is no address.
+    pub name: &'a str,
+    /// The hardware address that a unit matches by.
+    pub mac: Option<&'a HardwareAddress>,
+    /// The permanent address. NetworkManager compares mac-address= with it, where there is one.
+    pub permanent: Option<&'a HardwareAddress>,
+    /// NetworkManager takes the file with the greatest of these numbers. Without a number it is 0.
+    pub priority: Option<u8>,
+    /// In bytes.
+    pub mtu: Option<u16>,
+    /// The DHCP server's MTU must not be used; this one is.
+    pub instead_of_dhcp: Option<u32>,
+    /// Ask for an address by DHCPv4.
+    pub dhcp4: bool,
+    /// Take addresses from router advertisements.
+    pub slaac: bool,
+    /// Static addresses.
+    pub addresses: &'a [Prefix],
+    /// Static routes.
+    pub routes: &'a [Route],
+    /// Name servers.
+    pub dns: &'a [IpAddr],
+    /// Search domains.
+    pub search: &'a [DnsName],
+}
+
+/// Appends a line. Writing to a String cannot fail.
+macro_rules! line {
+    ($text:expr, $($words:tt)*) => {
+        let _ = writeln!($text, $($words)*);
+    };
+}
+
+/// systemd.network(5), as of systemd 247.
+pub fn unit(link: &LinkFile<'_>) -> String {
+    let mut text = format!("# Written by imprint {}\n", link.origin);
+    line!(text, "[Match]");
+    match link.mac {
+        Some(mac) => {
+            line!(text, "MACAddress={mac}");
+            // A VLAN, bridge or bond on top of the link has the same address and must not match.
+            line!(text, "Type=!vlan bridge bond");
+        }
+        None => {
+            line!(text, "Name={}", link.name);
+        }
+    }
+    if let Some(mtu) = link.mtu {
+        line!(text, "\n[Link]\nMTUBytes={mtu}");
+    }
+    line!(text, "\n[Network]");
+    line!(text, "DHCP={}", if link.dhcp4 { "ipv4" } else { "no" });
+    line!(text, "IPv6AcceptRA={}", if link.slaac { "yes" } else { "no" });
+    if link.dhcp4 {
+        // networkd keeps the address while it asks for the lease again.
+        line!(text, "KeepConfiguration=dhcp");
+    }
+    link.addresses.iter().for_each(|prefix| {
+        line!(text, "Address={prefix}");
+    });
+    link.dns.iter().for_each(|server| {
+        line!(text, "DNS={server}");
+    });
+    if !link.search.is_empty() {
+        let names: Vec<&str> = link.search.iter().map(|name| name.as_str()).collect();
+        line!(text, "Domains={}", names.join(" "));
+    }
+    for route in link.routes {
+        line!(text, "\n[Route]\nDestination={}", route.destination);
+        if let Some(gateway) = route.gateway {
+            line!(text, "Gateway={gateway}");
+        }
+        if let Some(metric) = route.metric {
+            line!(text, "Metric={metric}");
+        }
+    }
+    if link.dhcp4 {
+        line!(text, "\n[DHCPv4]\nClientIdentifier=mac\nUseDomains=yes");
+        let takes = link.mtu.is_none() && link.instead_of_dhcp.is_none();
+        line!(text, "UseMTU={}", if takes { "yes" } else { "no" });
+    }
+    if link.slaac {
+        line!(text, "\n[IPv6AcceptRA]\nUseDomains=yes");
+    }
+    text
+}
+
+/// nm-settings-keyfile(5), as of NetworkManager 1.30.
+pub fn keyfile(link: &LinkFile<'_>) -> String {
+    let infiniband = link.mac.is_some_and(|mac| mac.as_bytes().len() == 20);
+    let kind = if infiniband { "infiniband" } else { "ethernet" };
+    let mut text = format!("# Written by imprint {}\n", link.origin);
+    line!(text, "[connection]\nid=imprint-{}\ntype={kind}", link.name);
+    let mac = link.permanent.or(link.mac);
+    if mac.is_none() {
+        line!(text, "interface-name={}", link.name);
+    }
+    if let Some(priority) = link.priority {
+        line!(text, "autoconnect-priority={priority}");
+    }
+    line!(text, "\n[{kind}]");
+    if let Some(mac) = mac {
+        line!(text, "mac-address={}", mac.to_string().to_uppercase());
+    }
+    if infiniband {
+        line!(text, "transport-mode=datagram");
+    }
+    if let Some(mtu) = link.mtu.map(u32::from).or(link.instead_of_dhcp) {
+        line!(text, "mtu={mtu}");
+    }
+    let (four, six) = (link.addresses.iter().any(is_ipv4), link.addresses.iter().any(|prefix| !is_ipv4(prefix)));
+    let method = match (link.dhcp4, four) {
+        (true, _) => "auto",
+        (_, true) => "manual",
+        _ => "disabled",
+    };
+    line!(text, "\n[ipv4]\nmethod={method}");
+    if link.dhcp4 {
+        line!(text, "dhcp-client-id=mac");
+    }
+    if method != "disabled" {
+        family(&mut text, link, false);
+    }
+    let method = match (link.slaac, six) {
+        (true, _) => "auto",
+        (_, true) => "manual",
+        _ => "link-local",
+    };
+    line!(text, "\n[ipv6]\nmethod={method}");
+    if link.slaac {
+        // The kernel made the SLAAC address from the hardware address (net/ipv6/addrconf.c); with eui64 NetworkManager
+        // makes the same one.
+        line!(text, "addr-gen-mode=eui64");
+    }
+    if method != "link-local" {
+        family(&mut text, link, true);
+    }
+    text
+}
+
+fn is_ipv4(prefix: &Prefix) -> bool {
+    prefix.address().is_ipv4()
+}
+
+/// Writes the lines that the sections `[ipv4]` and `[ipv6]` have in common: addresses, routes, DNS.
+fn family(text: &mut String, link: &LinkFile<'_>, ipv6: bool) {
+    let mine = |address: &IpAddr| address.is_ipv6() == ipv6;
+    for (number, prefix) in (1..).zip(link.addresses.iter().filter(|prefix| mine(&prefix.address()))) {
+        line!(text, "address{number}={prefix}");
+    }
+    for (number, route) in (1..).zip(link.routes.iter().filter(|route| mine(&route.destination.address()))) {
+        line!(text, "route{number}={}", via(route, ipv6));
+    }
+    let servers: Vec<String> =
+        link.dns.iter().filter(|server| mine(server)).map(|server| format!("{server};")).collect();
+    if !servers.is_empty() {
+        line!(text, "dns={}", servers.concat());
+    }
+    // Search domains are written for one family only: NetworkManager joins the lists of both.
+    let with_ipv4 = link.dhcp4 || link.addresses.iter().any(is_ipv4);
+    if !link.search.is_empty() && ipv6 != with_ipv4 {
+        let names: Vec<String> = link.search.iter().map(|name| format!("{};", name.as_str())).collect();
+        line!(text, "dns-search={}", names.concat());
+    }
+}
+
+/// `DESTINATION[,GATEWAY[,METRIC]]`; a gateway of zeros means on-link.
+fn via(route: &Route, ipv6: bool) -> String {
+    let none = if ipv6 { "::" } else { "0.0.0.0" };
+    let gateway = route.gateway.map_or(none.to_owned(), |gateway| gateway.to_string());
+    let metric = route.metric.map_or(String::new(), |metric| format!(",{metric}"));
+    format!("{},{gateway}{metric}", route.destination)
+}

@@ -1,0 +1,334 @@
+//! Brings the dialogue to every console of the machine at once: serial lines, screens with a keyboard, or the terminal of the person
+//! who started the program. Whoever types first has it. Every way out restores the terminals. Decides nothing about questions and
+//! answers.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+
+use super::script::{End, Script, Start};
+use crate::port::{self, Place, Port, PortError, Quiet, Signals};
+use crate::sys;
+use crate::time::{Deadline, since_boot};
+
+/// What the dialogue brought.
+#[derive(Debug)]
+pub enum Answer<T> {
+    /// The person's answers.
+    End(End),
+    /// What made the dialogue needless.
+    Instead(T),
+}
+
+/// Why nobody answered.
+#[derive(Debug)]
+pub enum SetupError {
+    /// There is nothing to ask on.
+    NoConsole,
+    /// Nobody has said yes by the deadline.
+    Unanswered(Duration),
+    /// The terminal of the person who started the program is gone.
+    Gone,
+    /// The consoles cannot be watched.
+    Watch(io::Error),
+    /// The terminal cannot be used.
+    Port(PortError),
+}
+
+/// How long the dialogue may go on, and how often `still_wanted` is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Without one, there is no limit.
+    pub limit: Option<Duration>,
+    /// The time between two questions to `still_wanted`.
+    pub every: Duration,
+}
+
+/// A person who types is not held up by [`Limits::every`]: what is asked there may take long.
+const TYPING: Duration = Duration::from_secs(10);
+/// How often a console that is gone is looked for.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A console at 9600 bits a second takes everything that the dialogue ever sends at once in this time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Every console of the machine: lines and screens. `but`: the name of a line that something else uses.
+pub fn places(root: &Path, cmdline: &str, but: Option<&str>) -> Vec<Place> {
+    let all = port::consoles(root, cmdline).into_iter().chain(port::screens(root, cmdline));
+    all.filter(|place| but != Some(place.name.as_str())).collect()
+}
+
+/// Asks on the terminal of standard input.
+pub fn ask_here(root: &Path, start: Start) -> Result<End, SetupError> {
+    // ^C is a key of the dialogue.
+    let place = port::terminal().map(|place| Place { keys: false, ..place }).ok_or(SetupError::NoConsole)?;
+    let limits = Limits { limit: None, every: Duration::MAX };
+    match run(root, vec![place], start, limits, true, &mut || None::<()>)? {
+        Answer::End(end) => Ok(end),
+        Answer::Instead(()) => Err(SetupError::Gone),
+    }
+}
+
+/// Asks on all these consoles. Without any it waits for what `still_wanted` brings. What that returns makes the dialogue needless and
+/// ends it.
+pub fn ask<T>(
+    root: &Path,
+    places: Vec<Place>,
+    start: Start,
+    limits: Limits,
+    still_wanted: &mut dyn FnMut() -> Option<T>,
+) -> Result<Answer<T>, SetupError> {
+    run(root, places, start, limits, false, still_wanted)
+}
+
+struct Console {
+    place: Place,
+    port: Option<Port>,
+    /// It took nothing the last time.
+    stalled: bool,
+}
+
+struct Consoles<'a> {
+    root: &'a Path,
+    all: Vec<Console>,
+    quiet: Quiet,
+    owner: Option<usize>,
+}
+
+fn run<T>(
+    root: &Path,
+    places: Vec<Place>,
+    start: Start,
+    limits: Limits,
+    one: bool,
+    still_wanted: &mut dyn FnMut() -> Option<T>,
+) -> Result<Answer<T>, SetupError> {
+    let (mut signals, held) = Signals::catch().map_err(SetupError::Watch)?;
+    let all = places.into_iter().map(|place| Console { place, port: None, stalled: false }).collect();
+    let mut consoles = Consoles { root, all, quiet: Quiet::default(), owner: None };
+    let mut script = Script::new(start);
+    let mut log = Log::open(root);
+    let deadline = limits.limit.map(Deadline::after);
+    let (mut ask, mut typed) = (Deadline::after(limits.every), None::<Duration>);
+    loop {
+        consoles.open(&script, one)?;
+        if let Some(caught) = wait(&mut signals, &consoles, log.as_ref(), ask, deadline)? {
+            drop(consoles);
+            caught.end();
+            // The signal was ignored after all, or is handled elsewhere.
+            drop(held);
+            return Err(SetupError::Gone);
+        }
+        if log.as_mut().is_some_and(Log::was_shown) {
+            script.disturbed();
+        }
+        for number in 0..consoles.all.len() {
+            let mut bytes = zeroize::Zeroizing::new([0; 256]);
+            let count = match consoles.read(number, &mut *bytes) {
+                Ok(count) => count,
+                Err(_) if one => return Err(SetupError::Gone),
+                Err(_) => {
+                    if consoles.owner == Some(number) {
+                        consoles.owner = None;
+                        script.away();
+                    }
+                    0
+                }
+            };
+            let bytes = bytes.get(..count).unwrap_or_default();
+            if bytes.is_empty() || !consoles.is_for(number, bytes, &mut script) {
+                continue;
+            }
+            typed = Some(since_boot());
+            let mut out = Vec::new();
+            let end = script.typed(bytes, &mut out);
+            consoles.write(number, &out);
+            if let Some(end) = end {
+                consoles.tell(|_| true, "done");
+                return Ok(Answer::End(end));
+            }
+        }
+        let is_typing = typed.is_some_and(|at| since_boot().saturating_sub(at) < TYPING);
+        if ask.expired() && !is_typing {
+            if let Some(instead) = still_wanted() {
+                consoles.tell(|_| true, "no answers are needed any more");
+                return Ok(Answer::Instead(instead));
+            }
+            ask = Deadline::after(limits.every);
+        }
+        if let Some(limit) = limits.limit.filter(|_| deadline.is_some_and(Deadline::expired)) {
+            consoles.tell(|_| true, "the time for answers is over");
+            return Err(SetupError::Unanswered(limit));
+        }
+    }
+}
+
+/// Waits until something has to be done. Returns the signal that is to end the program.
+fn wait(
+    signals: &mut Signals,
+    consoles: &Consoles<'_>,
+    log: Option<&Log>,
+    ask: Deadline,
+    deadline: Option<Deadline>,
+) -> Result<Option<port::Caught>, SetupError> {
+    let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    fds.extend(consoles.all.iter().filter_map(|console| console.port.as_ref()).map(|port| PollFd::new(port.as_fd(), PollFlags::POLLIN)));
+    fds.extend(log.map(|log| PollFd::new(log.0.as_fd(), PollFlags::POLLIN)));
+    // One that is due already waits for a person who types.
+    let ask = if ask.expired() { Deadline::after(AGAIN) } else { ask };
+    let mut until = if consoles.all.iter().any(|console| console.port.is_none()) { ask.at_most(AGAIN) } else { ask };
+    if let Some(deadline) = deadline {
+        until = until.at_most(deadline.remaining());
+    }
+    sys::poll(&mut fds, until).map_err(SetupError::Watch)?;
+    Ok(signals.take())
+}
+
+impl Consoles<'_> {
+    /// Opens what is not open, and shows where the dialogue is. A console that cannot be used is left alone; `one`: it is the only one.
+    fn open(&mut self, script: &Script, one: bool) -> Result<(), SetupError> {
+        for number in 0..self.all.len() {
+            let Some(console) = self.all.get_mut(number).filter(|console| console.port.is_none()) else { continue };
+            let opened = Port::open(console.place.clone()).and_then(|port| {
+                port.map(|mut port| port.take(self.root, &mut self.quiet).map(|()| port)).transpose()
+            });
+            match opened {
+                Ok(Some(port)) => console.port = Some(port),
+                Ok(None) if one => return Err(SetupError::NoConsole),
+                Err(error) if one => return Err(SetupError::Port(error)),
+                _ => continue,
+            }
+            match self.owner {
+                None => {
+                    let mut out = Vec::new();
+                    script.greet(&mut out);
+                    self.write(number, &out);
+                }
+                Some(owner) => self.tell(|other| other == number, &self.elsewhere(owner)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, number: usize, bytes: &mut [u8]) -> Result<usize, PortError> {
+        let Some(console) = self.all.get_mut(number) else { return Ok(0) };
+        let Some(port) = &mut console.port else { return Ok(0) };
+        port.read(bytes).inspect_err(|_| console.port = None)
+    }
+
+    /// Whether what was typed on this console counts. The first that types has the dialogue; Enter on another one takes it over.
+    fn is_for(&mut self, number: usize, bytes: &[u8], script: &mut Script) -> bool {
+        if self.owner == Some(number) {
+            return true;
+        }
+        let first = self.owner.is_none();
+        if !first && !bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+            return false;
+        }
+        self.owner = Some(number);
+        if self.all.len() > 1 {
+            self.tell(|other| other != number, &self.elsewhere(number));
+        }
+        if !first {
+            script.away();
+            let mut out = Vec::new();
+            script.typed(b"\r", &mut out);
+            self.write(number, &out);
+        }
+        first
+    }
+
+    fn elsewhere(&self, owner: usize) -> String {
+        let name = self.all.get(owner).map_or("another console", |console| console.place.name.as_str());
+        format!("the answers are typed at {name}; Enter takes over here")
+    }
+
+    fn tell(&mut self, whom: impl Fn(usize) -> bool, words: &str) {
+        for number in (0..self.all.len()).filter(|number| whom(*number)) {
+            self.write(number, format!("\r\nimprint: {words}\r\n").as_bytes());
+        }
+    }
+
+    /// A console that takes nothing is waited for once.
+    fn write(&mut self, number: usize, bytes: &[u8]) {
+        let Some(console) = self.all.get_mut(number) else { return };
+        let Some(port) = &mut console.port else { return };
+        let patience = if console.stalled { Duration::ZERO } else { PATIENCE };
+        match port.write_all(bytes, Deadline::after(patience)) {
+            Ok(()) => console.stalled = false,
+            Err(PortError::Stalled(_)) => console.stalled = true,
+            // Reading says so, too.
+            Err(_) => {}
+        }
+    }
+}
+
+/// The kernel's log, to know what it has written to the consoles.
+struct Log(File, std::path::PathBuf);
+
+impl Log {
+    fn open(root: &Path) -> Option<Log> {
+        let flags = nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(root.join("dev/kmsg")).ok()?;
+        file.seek(SeekFrom::End(0)).ok()?;
+        Some(Log(file, root.join("proc/sys/kernel/printk")))
+    }
+
+    /// Whether one of the messages that have come was shown (Documentation/ABI/testing/dev-kmsg).
+    fn was_shown(&mut self) -> bool {
+        let printk = std::fs::read_to_string(&self.1).unwrap_or_default();
+        let console = printk.split_whitespace().next().and_then(|level| level.parse::<u32>().ok()).unwrap_or(0);
+        let mut shown = false;
+        // A record does not fit more (include/linux/printk.h, CONSOLE_EXT_LOG_MAX).
+        let mut record = [0; 8192];
+        loop {
+            match self.0.read(&mut record) {
+                Ok(0) => return shown,
+                Ok(count) => {
+                    let text = record.get(..count).unwrap_or_default();
+                    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+                    let level = digits.fold(0u32, |sum, byte| sum.wrapping_mul(10).wrapping_add(u32::from(byte & 15)));
+                    shown |= level & 7 < console;
+                }
+                // Records were overwritten before they were read.
+                Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {}
+                Err(_) => return shown,
+            }
+        }
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetupError::NoConsole => f.write_str(
+                "no terminal to ask on; start imprint setup on one, or give imprint.set. words on the kernel command line, or make the \
+                 bundle at the server (imprint-host bundle make)",
+            ),
+            SetupError::Unanswered(limit) => {
+                write!(f, "nobody has answered the questions on the console within {:.0} s; boot again", limit.as_secs_f64())
+            }
+            SetupError::Gone => f.write_str("the terminal with the questions is gone; start imprint setup again"),
+            SetupError::Watch(_) => f.write_str("watching the consoles"),
+            SetupError::Port(_) => f.write_str("asking on this terminal"),
+        }
+    }
+}
+
+impl std::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SetupError::Watch(source) => Some(source),
+            SetupError::Port(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
