@@ -43,7 +43,7 @@ pub(super) fn prepare(state: &mut State, nodes: &[String], now: Timestamp) -> Re
     let changes = state.store.changes().map_err(store)?;
     let mut all = Vec::with_capacity(nodes.len());
     for node in nodes {
-        let identity = bundles::held_key(&changes, node, now).map_err(failed)?;
+        let identity = bundles::held_key(&changes, node, now).map_err(|error| failed(error.into()))?;
         let name = NodeName::try_from(node.as_str());
         let name = name.map_err(|_| failed(BundleError::NoSuchNode(node.clone())))?;
         all.push(Terms { node: name, identity, signers: signers.clone() });
