@@ -6,7 +6,7 @@ use imprint::setting::{SETTINGS, Settings};
 use super::fields::{RecordError, Text, Value};
 
 /// `[set]` of a record.
-pub(super) fn settings(value: &Value<'_>) -> Result<Settings, RecordError> {
+pub(crate) fn settings(value: &Value<'_>) -> Result<Settings, RecordError> {
     let mut table = value.table()?;
     let mut settings = Settings::default();
     let mut search = None;
