@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod entropy;
 pub mod network;
+pub mod root;
 pub mod spent;
 
 pub mod file;

@@ -1,7 +1,11 @@
 //! The errors of a boot: one variant and one published exit code for each stage. Prints nothing; `main` prints the
 //! chain once.
 
+mod bundle;
+
 use std::fmt;
+
+pub use bundle::UseError;
 
 use crate::apply::clock::ClockError;
 use crate::apply::network::NetworkError;
@@ -13,9 +17,11 @@ use crate::options::OptionsError;
 use crate::payload::DecodeError;
 use crate::plan::PlanError;
 use crate::pool::EntropyError;
+use crate::retrieval::RetrievalError;
 use crate::setup::SetupError;
 use crate::site::PinError;
 use crate::source::{SourceError, Unusable};
+use crate::stateless::StatelessError;
 
 /// What stopped the boot, by stage.
 #[derive(Debug)]
@@ -40,8 +46,8 @@ pub enum Error {
     Checkin(CheckinError),
     /// Handing the result over to the next stage.
     Handover(HandoverError),
-    /// Making, fetching or applying the bundle of a stateless node.
-    Bundle(SetupError),
+    /// Having the node's configuration bundle, in its root and in use.
+    Bundle(UseError),
 }
 
 impl Error {
@@ -116,7 +122,7 @@ from!(
     Network(NetworkError),
     Identity(IdentityError),
     Handover(HandoverError),
-    Bundle(SetupError)
+    Bundle(UseError)
 );
 
 /// A clock or network failure during the check-in counts as one of the clock or network stage.
@@ -127,6 +133,24 @@ impl From<CheckinError> for Error {
             CheckinError::Ask(AskError::Network(error)) => Error::Network(error),
             error => Error::Checkin(error),
         }
+    }
+}
+
+/// A failure to keep the network meanwhile counts as one of the network stage.
+impl From<StatelessError> for Error {
+    fn from(error: StatelessError) -> Error {
+        match error {
+            StatelessError::Ask(error) | StatelessError::Retrieval(RetrievalError::Ask(error)) => {
+                CheckinError::Ask(error).into()
+            }
+            error => Error::Bundle(UseError::Obtain(Box::new(error))),
+        }
+    }
+}
+
+impl From<SetupError> for Error {
+    fn from(error: SetupError) -> Error {
+        UseError::Setup(error).into()
     }
 }
 
@@ -149,6 +173,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::bundle::answer::Stand;
     use crate::payload::Problem;
     use crate::site::PinTextError;
     use crate::time::Timestamp;
@@ -157,6 +182,7 @@ mod tests {
     #[test]
     fn frozen_stages_and_exit_codes() {
         let clock = || ClockError::System { to: Timestamp::from_secs(0), source: io::Error::other("x") };
+        let facts = || FactsError::Udev(io::Error::other("x"));
         let payload = DecodeError { offset: 0, place: String::new(), problem: Problem::Truncated };
         let unsupported = PlanError::Unsupported { item: String::new(), instead: "" };
         let write = HandoverError::Write { path: "x".into(), source: io::Error::other("x") };
@@ -169,10 +195,13 @@ mod tests {
             (clock().into(), "clock", 14),
             (CheckinError::Ask(AskError::Clock(clock())).into(), "clock", 14),
             (entropy.into(), "entropy", 15),
-            (FactsError::Udev(io::Error::other("x")).into(), "network", 16),
+            (facts().into(), "network", 16),
             (IdentityError::Names(der::ErrorKind::Failed.into()).into(), "identity", 17),
             (CheckinError::Failed { attempts: vec![] }.into(), "check-in", 18),
             (write.into(), "hand-over", 19),
+            (UseError::NotApplied { counter: 7 }.into(), "bundle", 20),
+            (StatelessError::Withdrawn(Stand::Renew).into(), "bundle", 20),
+            (StatelessError::Ask(AskError::Network(NetworkError::Facts(facts()))).into(), "network", 16),
             (SetupError::NoConsole.into(), "bundle", 20),
         ] {
             assert_eq!(error.stage(), (stage, code));

@@ -38,6 +38,8 @@ enum Command {
     Renew(Renew),
     Console(Console),
     Setup(Setup),
+    Apply(Apply),
+    Available(Available),
     Status(Status),
     Version(Version),
 }
@@ -121,6 +123,20 @@ struct Setup {
     out: PathBuf,
 }
 
+/// in the initramfs: lay the bundle that the boot has fetched over the root, all of it or nothing
+#[derive(FromArgs)]
+#[argh(subcommand, name = "apply")]
+struct Apply {
+    /// where the root is mounted (/sysroot)
+    #[argh(option, default = "PathBuf::from(\"/sysroot\")")]
+    root: PathBuf,
+}
+
+/// in the real root: start what the bundle names, and report to the configuration server that this machine is available
+#[derive(FromArgs)]
+#[argh(subcommand, name = "available")]
+struct Available {}
+
 /// show what the last run did
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
@@ -183,6 +199,11 @@ fn main() -> ExitCode {
         }
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
         Command::Setup(Setup { out }) => run::setup(root, &out),
+        Command::Apply(Apply { root: new }) => {
+            console::also_on(root.join("dev/console"));
+            run::apply(root, &new)
+        }
+        Command::Available(Available {}) => run::available(root),
         Command::Status(Status { reason }) => run::status(root, reason).map(|text| console::answer(&text)),
         Command::Version(Version {}) => {
             console::answer(VERSION);

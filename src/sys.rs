@@ -1,7 +1,9 @@
-//! System calls that have no safe wrapper in std or nix, and small helpers for those that have. The only file with
+//! System calls that have no safe wrapper in std or nix, and small helpers for those that have. The only module with
 //! `unsafe`, except `unwind.rs` and its attributes. Never decides anything.
 
 #![allow(unsafe_code)] // denied everywhere else; every block says why it is sound
+
+mod attributes;
 
 use std::ffi::CStr;
 use std::fmt;
@@ -17,6 +19,8 @@ use nix::poll::{PollFd, PollTimeout};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
+
+pub use attributes::copy_attributes;
 
 use crate::time::Deadline;
 

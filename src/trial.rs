@@ -1,5 +1,5 @@
-//! Hooks for tests, in debug builds only: environment variables that change the root folder and cause a panic at a
-//! named place. A release build never reads these variables.
+//! Hooks for tests, in debug builds only: environment variables that change the root folder, cause a panic at a named
+//! place, and kill the program at one, as a power cut would. A release build never reads these variables.
 
 use std::path::PathBuf;
 
@@ -27,3 +27,19 @@ pub(crate) fn point(name: &str) {
 
 #[cfg(not(debug_assertions))]
 pub(crate) fn point(_: &str) {}
+
+/// Kills the program with SIGKILL if IMPRINT_CRASH names this place: `NAME`, or `NAME:3` for the third time that it comes here.
+#[cfg(debug_assertions)]
+pub(crate) fn crash(name: &str) {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static PASSED: AtomicU32 = AtomicU32::new(0);
+    let Some(wanted) = std::env::var("IMPRINT_CRASH").ok() else { return };
+    let (place, time) = wanted.split_once(':').unwrap_or((&wanted, "1"));
+    if place == name && PASSED.fetch_add(1, Ordering::Relaxed).saturating_add(1).to_string() == time {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub(crate) fn crash(_: &str) {}

@@ -43,6 +43,7 @@ mod netns {
     mod door;
     mod handover;
     mod home;
+    mod laid;
     mod line;
     mod network;
     mod output;

@@ -26,6 +26,7 @@ use imprint_tests::ports::Reserved;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod bundle;
     mod controllers;
     mod credentials;
     mod deciding;

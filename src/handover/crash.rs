@@ -1,5 +1,7 @@
 //! Named points where a test can kill the program, as a power cut would. Does nothing in a release build.
 
+use crate::trial;
+
 /// The points, in the order in which a hand-over reaches them. `IMPRINT_CRASH=NAME` kills the program there.
 ///
 /// - `adopted`: plain files of an earlier version have become a generation; no name leads to it yet
@@ -11,13 +13,7 @@
 pub const POINTS: [&str; 6] = ["adopted", "key", "beside", "linked", "switched", "ready"];
 
 /// Kills the program with SIGKILL if `IMPRINT_CRASH` names this point.
-#[cfg(debug_assertions)]
 pub(super) fn point(name: &str) {
     debug_assert!(POINTS.contains(&name), "{name}");
-    if std::env::var_os("IMPRINT_CRASH").is_some_and(|wanted| wanted == name) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
-    }
+    trial::crash(name);
 }
-
-#[cfg(not(debug_assertions))]
-pub(super) fn point(_: &str) {}

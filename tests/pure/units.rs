@@ -33,6 +33,8 @@ fn units_can_do_little_but_their_job() {
         ("imprint-renew.service", 30, "docs/est.md"),
         ("imprint.service", 60, "docs/images.md"),
         ("imprint-root.service", 50, "docs/images.md"),
+        ("imprint-apply.service", 75, "docs/images.md"),
+        ("imprint-available.service", 30, "docs/images.md"),
     ] {
         let figure = exposure(unit, most);
         let text = std::fs::read_to_string(format!("{FOLDER}/../{page}")).unwrap();
@@ -54,6 +56,9 @@ fn the_boot_has_no_sandbox_that_would_take_its_job_away() {
         lines.filter_map(|line| line.split('=').next().map(ToOwned::to_owned)).collect()
     };
     let (initramfs, root) = (keys("imprint.service"), keys("imprint-root.service"));
+    let apply = keys("imprint-apply.service");
+    // What an overlay does for programs, it does with the rights of who has mounted it.
+    assert!(!apply.iter().any(|key| key == "CapabilityBoundingSet"), "imprint-apply.service");
     for key in [
         "ProtectSystem",
         "ProtectHome",
@@ -81,8 +86,28 @@ fn the_boot_has_no_sandbox_that_would_take_its_job_away() {
     ] {
         let is_there = |keys: &[String]| keys.iter().any(|found| found == key);
         assert!(!is_there(&initramfs), "{key}=");
+        assert!(!is_there(&apply) || key == "IPAddressDeny", "imprint-apply.service: {key}=");
         // In the real root the unit reads no drive, and the devices that it uses are there from the start.
         assert!(!is_there(&root) || ["DeviceAllow", "DevicePolicy"].contains(&key), "imprint-root.service: {key}=");
+    }
+}
+
+/// Nobody changes an order that nobody can explain. Each line that orders a unit, makes it depend on another, or is a condition, stands
+/// under a remark; lines that belong together share one.
+#[test]
+fn every_line_that_orders_a_unit_has_a_reason() {
+    const ORDERS: [&str; 8] =
+        ["After=", "Before=", "Wants=", "Requires=", "RequiresMountsFor=", "Conflicts=", "Condition", "OnFailure="];
+    for unit in ["imprint.service", "imprint-root.service", "imprint-apply.service", "imprint-available.service"] {
+        let text = std::fs::read_to_string(format!("{FOLDER}/{unit}")).unwrap();
+        let (_, section) = text.split_once("[Unit]\n").unwrap();
+        let (section, _) = section.split_once("\n[Service]").unwrap();
+        let mut has_reason = false;
+        for line in section.lines() {
+            let orders = ORDERS.iter().any(|order| line.starts_with(order));
+            assert!(!orders || has_reason, "{unit}: {line}");
+            has_reason = line.starts_with('#') || has_reason && orders;
+        }
     }
 }
 
@@ -103,6 +128,8 @@ fn systemd_knows_every_line_of_the_units() {
     for unit in [
         "imprint.service",
         "imprint-root.service",
+        "imprint-apply.service",
+        "imprint-available.service",
         "imprint-renew.service",
         "imprint-renew.timer",
         "imprint-host.service",

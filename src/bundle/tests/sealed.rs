@@ -329,7 +329,6 @@ fn a_typical_bundle_is_small() {
     let bundle = Bundle::new(name("node1"), 7, units, entries).unwrap();
     let bytes = sealed(&bundle, 7);
     let (tar, packed) = (bundle.tar().len(), bundle.pack().unwrap().len());
-    println!("tar {tar}, gzip {packed}, sealed {} bytes", bytes.len());
     assert!(bytes.len() <= 2048, "tar {tar}, gzip {packed}, sealed {} bytes", bytes.len());
     assert_eq!(opened(&bytes).unwrap().1, bundle);
 }

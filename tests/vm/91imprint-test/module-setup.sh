@@ -16,8 +16,10 @@ installkernel() {
 
 install() {
     inst_simple "$moddir/imprint-report" /usr/bin/imprint-report
+    inst_simple "$moddir/imprint-stage" /usr/bin/imprint-stage
     if dracut_module_included systemd-initrd; then
         inst_simple "$moddir/exit-code.conf" "$systemdsystemunitdir/imprint.service.d/exit-code.conf"
+        inst_simple "$moddir/apply-code.conf" "$systemdsystemunitdir/imprint-apply.service.d/apply-code.conf"
         inst_simple "$moddir/emergency.conf" "$systemdsystemunitdir/emergency.service.d/report.conf"
     else
         # The hook of imprint stays as it is; what it runs notes the exit code.
@@ -25,5 +27,5 @@ install() {
         inst_simple "$moddir/imprint-noted" /usr/bin/imprint
         inst_hook emergency 99 "$moddir/report-emergency.sh"
     fi
-    inst_multiple cat ls date grep sleep stty
+    inst_multiple cat ls date grep sleep stty cp chmod
 }

@@ -1,0 +1,129 @@
+//! `imprint apply`: lays the bundle that a boot has left over the root that is about to be entered, and leaves the unit that reports
+//! it there. Never fetches a bundle, and never judges one: the boot has verified it.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::RUN_DIR;
+use crate::apply::{file, root};
+use crate::bundle::{Bundle, Entry, MAX_TAR};
+use crate::chain::chain;
+use crate::console::say;
+use crate::error::{Error, UseError};
+use crate::handover::{self, Folder, HandoverError, staged};
+use crate::source;
+use crate::status::{BundleState, Status};
+use crate::trial;
+
+/// The folder in that of the hand-over that has the memory of the overlays, and the program for the real root.
+const ROOT: &str = "root";
+/// The unit of the real root, and what wants it there.
+const UNIT: (&str, &str) = ("imprint-available.service", include_str!("../../systemd/imprint-available.service"));
+const UNITS: &str = "run/systemd/system";
+const WANTS: &str = "run/systemd/system/multi-user.target.wants";
+/// systemd.exec reads these once it has loaded a policy: a list of paths that get the labels of the policy (systemd 245).
+const LABELS: (&str, &str) = ("run/systemd/relabel-extra.d", "imprint.relabel");
+
+/// Lays the bundle over the root at `new`. Does nothing if there is none, or if the root has it already.
+pub fn apply(machine: &Path, new: &Path) -> Result<(), Error> {
+    let directory = machine.join(RUN_DIR);
+    let Some(left) = staged::read(&directory).map_err(UseError::from)? else {
+        say(&format!("no bundle waits in {}, nothing to do", directory.display()));
+        return Ok(());
+    };
+    let counter = left.description.counter;
+    let _folder = Folder::open(&directory).map_err(UseError::from)?;
+    if left.is_applied() {
+        // A kill may have come before the tar was removed.
+        staged::applied(&directory, counter).map_err(UseError::from)?;
+        say(&format!("bundle number {counter} is in the root already, nothing to do"));
+        return Ok(());
+    }
+    let done = lay(machine, &directory, new, counter);
+    record(machine, done.as_ref().map(|_| BundleState::Applied));
+    let words = done?;
+    say(&words);
+    Ok(())
+}
+
+fn lay(machine: &Path, directory: &Path, new: &Path, counter: u64) -> Result<String, UseError> {
+    let tar = staged::tar(directory, MAX_TAR)?;
+    let bundle = Bundle::of_tar(tar.expose())?;
+    let work = directory.join(ROOT);
+    // Before the step, so that a kill behind it leaves nothing undone that the real root needs.
+    root::copy_program(&work)?;
+    leave_unit(machine)?;
+    leave_labels(machine, new, bundle.entries())?;
+    let laid = root::lay(&work, new, bundle.entries())?;
+    trial::crash("laid");
+    staged::applied(directory, counter)?;
+    trial::crash("applied");
+    let (count, over) = (bundle.entries().len(), laid.directories.join(", "));
+    let over = if over.is_empty() { "nothing".to_owned() } else { over };
+    Ok(format!("bundle number {counter} is in the root: {count} entries, over {over}"))
+}
+
+/// Writes into status.json how far the bundle has come. The bundle does not depend on that, so a failure is only told.
+pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
+    let directory = machine.join(RUN_DIR);
+    let changed = (|| -> Result<(), Error> {
+        let text = source::text(machine, &format!("{RUN_DIR}/status.json"))?;
+        let damaged = |error: serde_json::Error| HandoverError::Damaged {
+            path: directory.join("status.json"),
+            why: error.to_string(),
+        };
+        let mut status: Status = serde_json::from_str(&text).map_err(damaged)?;
+        if let Some(bundle) = &mut status.bundle {
+            match came {
+                Ok(state) => (bundle.state, bundle.error) = (state, None),
+                Err(error) => bundle.error = Some(chain(error)),
+            }
+            handover::restate(&directory, &status)?;
+        }
+        Ok(())
+    })();
+    if let Err(error) = changed {
+        say(&format!("status.json: {}", chain(&error)));
+    }
+}
+
+fn leave_unit(machine: &Path) -> Result<(), UseError> {
+    let (name, text) = UNIT;
+    leave(machine, UNITS, name, text.as_bytes())?;
+    let wants = folder(machine, WANTS)?.join(name);
+    match symlink(format!("../{name}"), &wants) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(written(wants, error)),
+        _ => Ok(()),
+    }
+}
+
+/// A policy gives labels to files as they are made, and these were made before there was one. On a root without SELinux nobody
+/// reads the list.
+fn leave_labels(machine: &Path, new: &Path, entries: &[Entry]) -> Result<(), UseError> {
+    if !new.join("etc/selinux").is_dir() {
+        return Ok(());
+    }
+    let list: String = entries.iter().map(|entry| format!("/{}\n", entry.path.as_str())).collect();
+    leave(machine, LABELS.0, LABELS.1, list.as_bytes())
+}
+
+fn leave(machine: &Path, place: &str, name: &str, text: &[u8]) -> Result<(), UseError> {
+    let folder = folder(machine, place)?;
+    file::replace(&folder, name, text, 0o644).map_err(|source| written(folder.join(name), source))
+}
+
+fn folder(machine: &Path, place: &str) -> Result<PathBuf, UseError> {
+    let path = machine.join(place);
+    let made = if fs::metadata(&path).is_ok_and(|there| there.is_dir()) {
+        Ok(())
+    } else {
+        DirBuilder::new().recursive(true).mode(0o755).create(&path)
+    };
+    made.map(|()| path.clone()).map_err(|source| written(path, source))
+}
+
+fn written(path: PathBuf, source: io::Error) -> UseError {
+    HandoverError::Write { path, source }.into()
+}

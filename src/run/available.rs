@@ -1,0 +1,143 @@
+//! `imprint available`: starts what the bundle of this machine names, and reports to the configuration server that the machine is
+//! available, or why it is not. Runs in the real root. Never changes a file there.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::RUN_DIR;
+use super::apply::record;
+use crate::bundle::answer::{Outcome, Report};
+use crate::bundle::{UnitAction, Verb};
+use crate::chain::chain;
+use crate::console::say;
+use crate::error::{Error, UseError};
+use crate::handover::staged::{self, Description};
+use crate::handover::{self, HandedOver, HandoverError};
+use crate::payload::{HttpsUrl, UnitName};
+use crate::retrieval::{Context, Hooks, Progress, Retrieval};
+use crate::shown::Printable;
+use crate::status::BundleState;
+use crate::time::{Clock, Deadline, Timestamp};
+use crate::tls::ClientCertificate;
+
+/// How long systemctl may take for one unit. Units have their own limits, which are shorter as a rule.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How long the server is asked, until the unit begins anew.
+const TELLING: Duration = Duration::from_secs(120);
+/// The longest detail of a report, in bytes.
+const DETAIL: usize = 1000;
+/// The time between two looks at whether it has ended.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Starts the units that were not started before, and reports.
+pub fn available(machine: &Path) -> Result<(), Error> {
+    let directory = machine.join(RUN_DIR);
+    let Some(left) = staged::read(&directory).map_err(UseError::from)? else {
+        say(&format!("no bundle in {}, nothing to do", directory.display()));
+        return Ok(());
+    };
+    if !left.is_applied() {
+        return Err(UseError::NotApplied { counter: left.description.counter }.into());
+    }
+    let bundle = &left.description;
+    let started = start(&directory, bundle);
+    let told = report(&directory, bundle, started.as_ref().err());
+    let done = started.and_then(|()| told);
+    record(machine, done.as_ref().map(|()| BundleState::Available));
+    done?;
+    say(&format!("bundle number {} is in use, and the configuration server knows", bundle.counter));
+    Ok(())
+}
+
+/// Tells the configuration server. The certificate of the boot, or that of a renewal, says who this is.
+fn report(directory: &Path, bundle: &Description, failed: Option<&UseError>) -> Result<(), UseError> {
+    let url = HttpsUrl::read_for_bundles(&bundle.url).map_err(|_| UseError::Url(Printable::up_to(&bundle.url, 120)))?;
+    let HandedOver { chain, ca, key, .. } = handover::read(directory)?;
+    let client = ClientCertificate::new(&chain, key.expose()).map_err(|error| HandoverError::Damaged {
+        path: directory.join("private/key.pem"),
+        why: format!("{error}; it does not fit chain.pem"),
+    })?;
+    // The boot has set the system clock by the server's; in the real root it may have been set better.
+    let clock = Clock::starting_at(Timestamp::system());
+    let user_agent = format!("imprint/{} (available)", env!("CARGO_PKG_VERSION"));
+    let context = Context { ca: &ca, client: &client, clock, user_agent: &user_agent };
+    let report = Report {
+        version: 1,
+        state: if failed.is_some() { Outcome::Failed } else { Outcome::Available },
+        counter: bundle.counter,
+        sha256: bundle.sha256.clone(),
+        detail: failed.map(|error| chain_of(error)),
+    };
+    let mut hooks = Hooks {
+        wait: &mut |until| {
+            std::thread::sleep(until.remaining());
+            Ok(())
+        },
+        progress: &mut |progress| {
+            if let Progress::Waiting { attempts: [attempt, ..], .. } = progress {
+                say(&attempt.to_string());
+            }
+        },
+    };
+    Ok(Retrieval::new([url], context).report(&report, &mut hooks, Deadline::after(TELLING))?)
+}
+
+/// What went wrong, as on the console, and short enough for the server.
+fn chain_of(error: &UseError) -> String {
+    let mut text = chain(error);
+    text.truncate(text.floor_char_boundary(DETAIL));
+    text
+}
+
+/// Does what the bundle wants with its units, in order, from the first one on that was not done.
+fn start(directory: &Path, bundle: &Description) -> Result<(), UseError> {
+    let actions: Vec<UnitAction> = bundle.units.iter().map(action).collect::<Result<_, _>>()?;
+    let before = staged::how_many_started(directory, bundle.counter)?;
+    for (number, action) in (1..).zip(&actions).skip(before) {
+        let unit = action.unit.as_str();
+        for words in commands(action.verb) {
+            systemctl(action, &[*words, &[unit]].concat())?;
+        }
+        say(&action.to_string());
+        staged::started(directory, bundle.counter, number)?;
+    }
+    Ok(())
+}
+
+fn action((verb, unit): &(String, String)) -> Result<UnitAction, UseError> {
+    let known = Verb::ALL.into_iter().find(|known| known.word() == verb).zip(UnitName::try_from(unit.as_str()).ok());
+    let unknown = || UseError::NoUnit { verb: verb.clone(), unit: unit.clone() };
+    known.map(|(verb, unit)| UnitAction { verb, unit }).ok_or_else(unknown)
+}
+
+/// What systemctl is told. A unit is enabled for this boot: the links are made in /run, and a machine that has no bundle at its
+/// next boot starts without it.
+fn commands(verb: Verb) -> &'static [&'static [&'static str]] {
+    match verb {
+        Verb::Enable => &[&["enable", "--runtime", "--"], &["start", "--"]],
+        Verb::Restart => &[&["restart", "--"]],
+        Verb::Reload => &[&["reload-or-restart", "--"]],
+    }
+}
+
+/// systemctl writes what is wrong into the journal, behind the words of this program.
+fn systemctl(action: &UnitAction, words: &[&str]) -> Result<(), UseError> {
+    let mut command = Command::new("systemctl");
+    command.args(["--no-ask-password", "--quiet"]).args(words).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.spawn().map_err(UseError::Systemctl)?;
+    let until = Deadline::after(PATIENCE);
+    loop {
+        match child.try_wait().map_err(UseError::Systemctl)? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(UseError::Unit { action: action.clone(), status }),
+            None if !until.expired() => std::thread::sleep(PAUSE),
+            None => {
+                // systemctl only waits for the job; systemd goes on with it.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(UseError::Late { action: action.clone(), waited: PATIENCE });
+            }
+        }
+    }
+}
