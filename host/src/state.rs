@@ -21,7 +21,7 @@ pub use deciding::{AdmitError, LISTED, LetIn, some};
 pub use keys::{KeyError, MadeKey, public_key};
 pub use signing::Signing;
 
-use crate::bundles::BundleError;
+use crate::bundle_key::BundleKeyError;
 use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
@@ -54,7 +54,7 @@ pub enum Error {
     Record(#[from] RecordError),
     /// There is no bundle key for a payload.
     #[error(transparent)]
-    BundleKey(Box<BundleError>),
+    BundleKey(Box<BundleKeyError>),
     /// Two files for one node.
     #[error("{file}: name: {name} is in another file, too; give each its own")]
     SameName {

@@ -4,7 +4,7 @@
 use imprint::time::Timestamp;
 
 use super::Error;
-use crate::bundles::held_key;
+use crate::bundle_key::held_key;
 use crate::compose::Bundles;
 use crate::record::Record;
 use crate::record::bundle::KeySource;
