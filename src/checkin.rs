@@ -115,7 +115,7 @@ pub fn enroll(
             }
             (site.not_before, site.tried) = (None, true);
             let failed = match checkin.visit(site, until.at_most(ATTEMPT)) {
-                Ok(Visited::Issued(issued)) => return Ok(issued),
+                Ok(Visited::Issued(issued)) => return Ok(*issued),
                 Ok(Visited::Held(retry_after)) => {
                     site.failed = None;
                     held = Some(checkin.held(held, site.url));
@@ -269,7 +269,7 @@ impl Checkin<'_> {
         let (chain, facts) =
             verify::choose(&certificates, &[], &wanted).map_err(|error| failed(Failure::Answer(Box::new(error))))?;
         let server = format!("line: ({})", line.dialogue.names());
-        Ok(Visited::Issued(Issued { chain, facts, clock, url: url.clone(), server }))
+        Ok(Visited::Issued(Box::new(Issued { chain, facts, clock, url: url.clone(), server })))
     }
 
     /// The machine's own clock, for a host that did not say what time it is. It never gives a time before the floor.
@@ -358,6 +358,6 @@ impl Checkin<'_> {
         let (chain, facts) = verify::choose(&certificates, &cas, &self.wanted(clock))
             .map_err(|error| failed(Failure::Answer(Box::new(error))))?;
         let server = format!("{url} ({})", answer.address);
-        Ok(Visited::Issued(Issued { chain, facts, clock, url: site.url.clone(), server }))
+        Ok(Visited::Issued(Box::new(Issued { chain, facts, clock, url: site.url.clone(), server })))
     }
 }

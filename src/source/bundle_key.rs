@@ -301,7 +301,11 @@ impl<'a> Search<'a> {
                             continue;
                         }
                     };
-                    self.found.entry(drive.clone()).or_default().push((place, key));
+                    let media = self.found.entry(drive.clone()).or_default();
+                    // The same key twice on one medium is one key, and one medium to pull.
+                    if key.is_err() || media.iter().all(|(_, known)| *known != key) {
+                        media.push((place, key));
+                    }
                 }
             }
         }

@@ -227,6 +227,10 @@ pub fn look_for_key(
             break;
         }
         let (start, len) = partition.place();
+        // mformat and other programs write a table into the boot sector of a volume, whose partition is the volume itself.
+        if start == 0 && !medium.parts.is_empty() {
+            continue;
+        }
         device.narrow(start, len);
         // What is in other partitions is no concern of the stick's.
         medium.parts.extend(with_key(device, partition.number, place).ok().flatten());
