@@ -20,7 +20,7 @@ pub use admission_keys::AdmissionKeyRow;
 pub use books::Books;
 use budget::Tally;
 pub use budget::{Budget, NotWritten};
-pub use bundles::{AvailableRow, BundleKeyRow, BundleRow, BundleState, NewBundle, Signed, Told, Waiting};
+pub use bundles::{AvailableRow, BundleBytes, BundleKeyRow, BundleRow, BundleState, NewBundle, Signed, Told, Waiting};
 pub use callers::{CallerRow, Standing};
 pub use changes::Changes;
 pub use claims::Holder;
