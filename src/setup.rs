@@ -37,7 +37,8 @@ fn shown(root: &Path, link: LinkFacts) -> Port {
     let driver = link.driver.as_ref().map_or("virtual", |driver| driver.as_str());
     // Documentation/ABI/testing/sysfs-class-net: -1, or an error, where the speed is not known.
     let path = root.join("sys/class/net").join(link.name.as_str()).join("speed");
-    let speed = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u32>().ok()).filter(|speed| *speed > 0);
+    let speed =
+        std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u32>().ok()).filter(|speed| *speed > 0);
     let words = match (link.carrier, speed) {
         (false, _) => format!("{driver}, no carrier"),
         (true, Some(speed)) => format!("{driver}, {speed} Mb/s"),

@@ -129,7 +129,8 @@ pub fn copy_program(work: &Path) -> Result<PathBuf, RootError> {
     let failed = |source: io::Error| full_or(source, "copying this program to", &path);
     let own = Path::new("/proc/self/exe");
     // A copy appears whole or not at all.
-    let is_there = fs::metadata(&path).ok().zip(fs::metadata(own).ok()).is_some_and(|(one, other)| one.len() == other.len());
+    let is_there =
+        fs::metadata(&path).ok().zip(fs::metadata(own).ok()).is_some_and(|(one, other)| one.len() == other.len());
     if !is_there {
         file::replace(&folder, PROGRAM, &fs::read(own).map_err(failed)?, 0o755).map_err(failed)?;
     }
@@ -223,13 +224,7 @@ fn lay_in(attempt: &Path, root: &Path, entries: &[Entry]) -> Result<Laid, RootEr
 
 /// Mounts an overlay on one directory of the tree. What is mounted below that directory is put aside and back again, because an
 /// overlay would hide it.
-fn cover(
-    attempt: &Path,
-    tree: &Path,
-    directory: &str,
-    number: usize,
-    table: &[String],
-) -> Result<(), RootError> {
+fn cover(attempt: &Path, tree: &Path, directory: &str, number: usize, table: &[String]) -> Result<(), RootError> {
     let target = &tree.join(directory);
     let place = |name: &str| attempt.join(format!("{name}{number}"));
     let (lower, upper, work) = (place("lower"), place("upper"), place("work"));

@@ -83,12 +83,9 @@ impl fmt::Display for UseError {
             UseError::Unit { action, status } => {
                 write!(f, "{action}: systemctl ended with {status}; see journalctl -u {}", action.unit)
             }
-            UseError::Late { action, waited } => write!(
-                f,
-                "{action}: not done after {} s; see systemctl status {}",
-                waited.as_secs(),
-                action.unit
-            ),
+            UseError::Late { action, waited } => {
+                write!(f, "{action}: not done after {} s; see systemctl status {}", waited.as_secs(), action.unit)
+            }
         }
     }
 }

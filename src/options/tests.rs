@@ -182,7 +182,12 @@ fn settings_for_a_new_bundle() {
 /// Every user of the node can read /proc/cmdline.
 #[test]
 fn a_password_is_refused_and_not_repeated() {
-    for word in ["password=hunter2", "password=$6$hunter2$hunter2", "root-password=hunter2", "storage=iscsi://x:hunter2@192.0.2.9/"] {
+    for word in [
+        "password=hunter2",
+        "password=$6$hunter2$hunter2",
+        "root-password=hunter2",
+        "storage=iscsi://x:hunter2@192.0.2.9/",
+    ] {
         let error = Options::parse(&format!("imprint.set.{word}")).unwrap_err();
         let text = crate::chain::chain(&error);
         assert!(!text.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{text}");

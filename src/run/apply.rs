@@ -20,8 +20,7 @@ use crate::trial;
 /// The folder in that of the hand-over that has the memory of the overlays, and the program for the real root.
 const ROOT: &str = "root";
 /// The unit of the real root, and what wants it there.
-const UNIT: (&str, &str) =
-    ("imprint-available.service", include_str!("../../systemd/imprint-available.service"));
+const UNIT: (&str, &str) = ("imprint-available.service", include_str!("../../systemd/imprint-available.service"));
 const UNITS: &str = "run/systemd/system";
 const WANTS: &str = "run/systemd/system/multi-user.target.wants";
 /// systemd.exec reads these once it has loaded a policy: a list of paths that get the labels of the policy (systemd 245).

@@ -21,7 +21,8 @@ const LINKS: Duration = Duration::from_secs(10);
 /// `imprint setup`: asks on this terminal, and writes `[set]` of a record to `out`.
 pub fn setup(root: &Path, out: &Path) -> Result<(), Error> {
     let node = std::fs::read(root.join(RUN_DIR).join("node.json")).ok();
-    let node = node.and_then(|json| serde_json::from_slice::<Node>(&json).ok()).and_then(|node| node.name).unwrap_or_default();
+    let node =
+        node.and_then(|json| serde_json::from_slice::<Node>(&json).ok()).and_then(|node| node.name).unwrap_or_default();
     let mut defaults = Settings::default();
     if let Some(name) = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok())
         && !matches!(name.as_str(), "localhost" | "(none)")
@@ -29,7 +30,8 @@ pub fn setup(root: &Path, out: &Path) -> Result<(), Error> {
         // A name that is no host name is no default.
         let _ = defaults.add(Key::Hostname, &name);
     }
-    let start = Start::of_machine(root, &node, defaults, Deadline::after(LINKS)).map_err(crate::facts::FactsError::Links)?;
+    let start =
+        Start::of_machine(root, &node, defaults, Deadline::after(LINKS)).map_err(crate::facts::FactsError::Links)?;
     match setup::ask_here(root, Start { may_quit: true, ..start })? {
         End::Quit => say("nothing was written"),
         End::Settings(settings) => {
@@ -43,7 +45,9 @@ pub fn setup(root: &Path, out: &Path) -> Result<(), Error> {
             file::replace(folder, name, settings.to_toml().as_bytes(), 0o600).map_err(failed)?;
             let node = if node.is_empty() { "NODE" } else { &node };
             say(&format!("the answers are in {}", out.display()));
-            say(&format!("take the file to the server, and make the bundle: imprint-host bundle make {node} --from FILE"));
+            say(&format!(
+                "take the file to the server, and make the bundle: imprint-host bundle make {node} --from FILE"
+            ));
             say("then remove the file: it may have the hash of a password in it");
         }
     }

@@ -40,7 +40,8 @@ impl SettingError {
     pub(super) fn unknown(word: &str) -> SettingError {
         let word = word.to_lowercase();
         let common = |known: &str| known.bytes().zip(word.bytes()).take_while(|(one, other)| one == other).count();
-        let aliases = [("passwd", "password"), ("root", "password"), ("key", "ssh"), ("time", "timezone"), ("name", "hostname")];
+        let aliases =
+            [("passwd", "password"), ("root", "password"), ("key", "ssh"), ("time", "timezone"), ("name", "hostname")];
         let meant = aliases.iter().find(|(alias, _)| word.contains(alias)).map(|(_, meant)| *meant);
         let nearest = SETTINGS.iter().map(|row| row.word).max_by_key(|known| (common(known), usize::MAX - known.len()));
         SettingError::Unknown(meant.or(nearest).unwrap_or("hostname"))

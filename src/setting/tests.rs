@@ -7,8 +7,7 @@ use crate::payload::{NodeName, Problem};
 /// ssh-keygen -t ed25519 -C "admin@example.org"
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFAtZ6yPj3vajxy7pdD/LTsFJftGYOcaGw54qGXwxjv2 admin@example.org";
 /// openssl passwd -6 -salt saltsalt secret
-const HASH: &str =
-    "$6$saltsalt$TVLlQcbpFVof5W3Yz4DTP6gRstiNuHwwTt6GLc1E5n0U0aDehy0S5knV8wiOQSpT0Y77vwPZN.Pq.H91p5hVO1";
+const HASH: &str = "$6$saltsalt$TVLlQcbpFVof5W3Yz4DTP6gRstiNuHwwTt6GLc1E5n0U0aDehy0S5knV8wiOQSpT0Y77vwPZN.Pq.H91p5hVO1";
 
 const TYPICAL: [(&str, &str); 13] = [
     ("hostname", "node1"),
@@ -91,12 +90,19 @@ fn each_setting_makes_the_files_of_the_table() {
     let (_, syslog) = text(&made, "etc/rsyslog.d/70-imprint.conf");
     assert!(syslog.contains("target=\"2001:db8::514\" port=\"6514\" protocol=\"tcp\""), "{syslog}");
     let (_, unit) = text(&made, "etc/systemd/network/60-imprint-525400123456.network");
-    for line in ["MACAddress=52:54:00:12:34:56", "Address=192.0.2.10/24", "Gateway=fe80::1", "MTUBytes=9000", "DNS=192.0.2.53"] {
+    for line in
+        ["MACAddress=52:54:00:12:34:56", "Address=192.0.2.10/24", "Gateway=fe80::1", "MTUBytes=9000", "DNS=192.0.2.53"]
+    {
         assert!(unit.lines().any(|other| other == line), "{line} in {unit}");
     }
     let (mode, keyfile) = text(&made, "etc/NetworkManager/system-connections/imprint-set-eth1.nmconnection");
     assert_eq!(mode, 0o600);
-    for line in ["interface-name=eth1", "autoconnect-priority=10", "route1=198.51.100.0/24,192.0.2.2", "dns-search=example.org;"] {
+    for line in [
+        "interface-name=eth1",
+        "autoconnect-priority=10",
+        "route1=198.51.100.0/24,192.0.2.2",
+        "dns-search=example.org;",
+    ] {
         assert!(keyfile.lines().any(|other| other == line), "{line} in {keyfile}");
     }
 }
@@ -181,7 +187,10 @@ fn no_value_makes_a_line_of_its_own() {
         ("dns", "ns.example.org"),
     ] {
         let want = Key::named(word).unwrap().row().takes;
-        assert!(matches!(refused(word, value), SettingError::Value { want: found, .. } if found == want), "{word} {value}");
+        assert!(
+            matches!(refused(word, value), SettingError::Value { want: found, .. } if found == want),
+            "{word} {value}"
+        );
     }
 }
 
@@ -205,7 +214,13 @@ fn a_link_keeps_the_rules_of_the_payload() {
         other => panic!("{other:?}"),
     }
     let twice = "via=192.0.2.1";
-    for (value, given) in [("eth0,dhcp4,via=192.0.2.1,via=192.0.2.1", twice), ("eth0,dhcp5", "dhcp5"), ("eth0,mtu=x", "mtu=x"), ("eth0,via=here", "via=here"), ("", "")] {
+    for (value, given) in [
+        ("eth0,dhcp4,via=192.0.2.1,via=192.0.2.1", twice),
+        ("eth0,dhcp5", "dhcp5"),
+        ("eth0,mtu=x", "mtu=x"),
+        ("eth0,via=here", "via=here"),
+        ("", ""),
+    ] {
         match refused("link", value) {
             SettingError::Value { given: found, .. } => assert_eq!(found, *given, "{value}"),
             other => panic!("{value}: {other:?}"),
@@ -223,7 +238,13 @@ fn what_does_not_fit_together_is_refused() {
     assert!(twice("a", "a").is_ok(), "boot loaders append words");
     let four = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.3", "192.0.2.4"].map(|server| ("dns", server));
     assert_eq!(Settings::from_words(four.into_iter()), Err(SettingError::TooMany(3)));
-    for (word, nearest) in [("hostnam", "hostname"), ("nameserver", "hostname"), ("ssh_key", "ssh"), ("rootpw", "password"), ("tz", "timezone")] {
+    for (word, nearest) in [
+        ("hostnam", "hostname"),
+        ("nameserver", "hostname"),
+        ("ssh_key", "ssh"),
+        ("rootpw", "password"),
+        ("tz", "timezone"),
+    ] {
         let error = refused(word, "x");
         if word != "nameserver" {
             assert_eq!(error, SettingError::Unknown(nearest), "{word}");
@@ -250,7 +271,10 @@ fn settings_as_toml() {
     settings.add(Key::Dns, "192.0.2.53").unwrap();
     settings.add(Key::Ssh, &format!("{KEY} \"the\\admin\"")).unwrap();
     let key = format!("{KEY} \\\"the\\\\admin\\\"");
-    assert_eq!(*settings.to_toml(), format!("[set]\nhostname = \"node1\"\ndns = [\"192.0.2.53\"]\nssh = [\"{key}\"]\n"));
+    assert_eq!(
+        *settings.to_toml(),
+        format!("[set]\nhostname = \"node1\"\ndns = [\"192.0.2.53\"]\nssh = [\"{key}\"]\n")
+    );
 }
 
 proptest! {

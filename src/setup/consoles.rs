@@ -177,7 +177,13 @@ fn wait(
     deadline: Option<Deadline>,
 ) -> Result<Option<port::Caught>, SetupError> {
     let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    fds.extend(consoles.all.iter().filter_map(|console| console.port.as_ref()).map(|port| PollFd::new(port.as_fd(), PollFlags::POLLIN)));
+    fds.extend(
+        consoles
+            .all
+            .iter()
+            .filter_map(|console| console.port.as_ref())
+            .map(|port| PollFd::new(port.as_fd(), PollFlags::POLLIN)),
+    );
     fds.extend(log.map(|log| PollFd::new(log.0.as_fd(), PollFlags::POLLIN)));
     // One that is due already waits for a person who types.
     let ask = if ask.expired() { Deadline::after(AGAIN) } else { ask };
@@ -194,9 +200,8 @@ impl Consoles<'_> {
     fn open(&mut self, script: &Script, one: bool) -> Result<(), SetupError> {
         for number in 0..self.all.len() {
             let Some(console) = self.all.get_mut(number).filter(|console| console.port.is_none()) else { continue };
-            let opened = Port::open(console.place.clone()).and_then(|port| {
-                port.map(|mut port| port.take(self.root, &mut self.quiet).map(|()| port)).transpose()
-            });
+            let opened = Port::open(console.place.clone())
+                .and_then(|port| port.map(|mut port| port.take(self.root, &mut self.quiet).map(|()| port)).transpose());
             match opened {
                 Ok(Some(port)) => console.port = Some(port),
                 Ok(None) if one => return Err(SetupError::NoConsole),

@@ -119,7 +119,8 @@ mod tests {
         for (number, length) in [1, 2, 3, 8, 15, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255].into_iter().enumerate() {
             let password: String = (0..length).map(|n| char::from(b'!' + ((n * 7 + number) % 90) as u8)).collect();
             let text = format!("S.lt/{number:02}abcdefghi");
-            let output = Command::new("openssl").args(["passwd", "-6", "-salt", &text, "--", &password]).output().unwrap();
+            let output =
+                Command::new("openssl").args(["passwd", "-6", "-salt", &text, "--", &password]).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let theirs = String::from_utf8(output.stdout).unwrap();
             assert_eq!(*sha512_crypt(password.as_bytes(), &salt(&text)), theirs.trim_end(), "{length}");

@@ -389,8 +389,12 @@ impl Script {
         match (question, texts.as_slice()) {
             (_, []) => "-".to_owned(),
             (Question::Of(Key::Password), _) => "set".to_owned(),
-            (Question::Of(Key::Ssh), keys) if short => format!("{} key{}", keys.len(), if keys.len() == 1 { "" } else { "s" }),
-            (Question::Of(Key::Ssh), _) => self.settings.ssh.iter().map(|key| key.short()).collect::<Vec<_>>().join(", "),
+            (Question::Of(Key::Ssh), keys) if short => {
+                format!("{} key{}", keys.len(), if keys.len() == 1 { "" } else { "s" })
+            }
+            (Question::Of(Key::Ssh), _) => {
+                self.settings.ssh.iter().map(|key| key.short()).collect::<Vec<_>>().join(", ")
+            }
             // The link stands before it.
             (Question::Link(_), [link, ..]) => {
                 let items = link.split_once(',').map_or("no address", |(_, items)| items);
@@ -406,7 +410,10 @@ impl Script {
             Question::Link(port) => {
                 let port = self.start.links.get(port);
                 let mac = port.and_then(|port| port.mac.as_ref()).map_or(String::new(), |mac| format!(" ({mac})"));
-                say(out, &format!("  what this link{mac} has, with commas or blanks between: dhcp4, slaac, ADDRESS/LENGTH,"));
+                say(
+                    out,
+                    &format!("  what this link{mac} has, with commas or blanks between: dhcp4, slaac, ADDRESS/LENGTH,"),
+                );
                 say(out, "  via=GATEWAY, route=NETWORK/LENGTH-GATEWAY, mtu=BYTES; - leaves it as the image has it");
             }
             Question::Of(Key::Password) => {
@@ -455,7 +462,8 @@ fn beginning(start: &mut Start) -> Vec<Option<Link>> {
     let mut links = Vec::new();
     for port in &start.links {
         let found = given.iter().position(|link| port.is(link)).map(|place| given.remove(place));
-        let automatic = || Settings::from_words([("link", format!("{},dhcp4,slaac", port.matching()).as_str())].into_iter());
+        let automatic =
+            || Settings::from_words([("link", format!("{},dhcp4,slaac", port.matching()).as_str())].into_iter());
         links.push(match found {
             None if none && port.carrier => automatic().ok().and_then(|mut settings| settings.links.pop()),
             found => found,

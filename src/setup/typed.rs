@@ -158,7 +158,16 @@ mod tests {
     #[test]
     fn each_line_end_is_one() {
         use Key::Enter;
-        for (bytes, ends) in [(&b"\r"[..], 1), (b"\n", 1), (b"\r\n", 1), (b"\r\0", 1), (b"\r\r", 2), (b"\n\n", 2), (b"\r\n\r\n", 2), (b"\n\r", 2)] {
+        for (bytes, ends) in [
+            (&b"\r"[..], 1),
+            (b"\n", 1),
+            (b"\r\n", 1),
+            (b"\r\0", 1),
+            (b"\r\r", 2),
+            (b"\n\n", 2),
+            (b"\r\n\r\n", 2),
+            (b"\n\r", 2),
+        ] {
             assert_eq!(typed(bytes, false).2, vec![Enter; ends], "{bytes:?}");
         }
     }

@@ -161,7 +161,10 @@ fn a_bundle_that_is_not_in_the_root_is_the_last_word() {
     let want = serde_json::json!({ "counter": 7, "code": "7K3M-Q0ZT-N4V8-XW1C", "state": "staged" });
     assert_eq!(text["bundle"], want);
     status.bundle.as_mut().unwrap().error = Some("no overlay\nfile system".to_owned());
-    assert!(status.reason().starts_with("imprint: the boot was stopped with exit code 20: bundle: no overlay"), "as error.rs has it");
+    assert!(
+        status.reason().starts_with("imprint: the boot was stopped with exit code 20: bundle: no overlay"),
+        "as error.rs has it"
+    );
     assert!(status.reason().contains("\"imprint apply\" tries again") && status.reason().lines().count() == 2);
     let shown = status.to_string();
     assert!(shown.ends_with("was fetched, and is not in the root: no overlay\\nfile system\n"), "{shown}");

@@ -55,7 +55,10 @@ fn on(command: &mut Command, pty: &OpenptyResult) -> Child {
 
 fn agent(root: &Path, pty: &OpenptyResult) -> Child {
     let out = root.join("answers.toml");
-    on(Command::new(programs::agent()).args(["setup", "--out"]).arg(out).env("IMPRINT_ROOT", root).env("TERM", "dumb"), pty)
+    on(
+        Command::new(programs::agent()).args(["setup", "--out"]).arg(out).env("IMPRINT_ROOT", root).env("TERM", "dumb"),
+        pty,
+    )
 }
 
 impl Drop for Terminal {
@@ -319,7 +322,20 @@ fn through_ipmitool() {
     let (stream, _) = server.accept().unwrap();
     node.connect(stream.try_clone().unwrap(), stream);
     let mut ipmitool = Command::new("ipmitool");
-    ipmitool.args(["-I", "lanplus", "-C", "3", "-H", "127.0.0.1", "-p", &lan.to_string(), "-U", "ipmiusr", "-P", "test"]);
+    ipmitool.args([
+        "-I",
+        "lanplus",
+        "-C",
+        "3",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        &lan.to_string(),
+        "-U",
+        "ipmiusr",
+        "-P",
+        "test",
+    ]);
     let mut terminal = Terminal::new(ipmitool.args(["sol", "activate"]).env("TERM", "dumb"));
     terminal.shows("SOL Session operational");
     node.is_set_up_at(terminal);

@@ -352,8 +352,7 @@ fn a_root_that_is_an_overlay_is_covered_too() {
         fs::create_dir(memory.join(name)).unwrap();
     }
     let at = |path: &str| machine.path(path).display().to_string();
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", at("plain"), at("memory/upper"), at("memory/work"));
+    let options = format!("lowerdir={},upperdir={},workdir={}", at("plain"), at("memory/upper"), at("memory/work"));
     let root = machine.path("sysroot");
     mount(Some("LiveOS_rootfs"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())).unwrap();
     machine.leave(7, bundle(), Vec::new());
@@ -416,7 +415,10 @@ fn without_a_bundle_there_is_nothing_to_do() {
     let machine = Machine::new();
     machine.plain_root();
     let output = machine.apply();
-    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("no bundle waits"), "{output:?}");
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("no bundle waits"),
+        "{output:?}"
+    );
     assert!(!machine.path("machine/run/imprint/root").exists());
 }
 
@@ -429,7 +431,8 @@ fn random(seed: &mut u64) -> u64 {
 }
 
 /// Where the configuration shows.
-const PLACES: [&str; 5] = ["etc/hostname", "etc/new/deep/file", "var/lib/chrony/state", "root/.profile", "usr/lib/os-release"];
+const PLACES: [&str; 5] =
+    ["etc/hostname", "etc/new/deep/file", "var/lib/chrony/state", "root/.profile", "usr/lib/os-release"];
 
 /// The counter that every place shows; `None` for the root of the image. Panics if it is a mix.
 #[track_caller]
@@ -488,7 +491,8 @@ fn a_thousand_kills_leave_the_old_configuration_or_the_new_one() {
 }
 
 /// A stand-in for systemctl: it notes what it is told, and fails for a unit while a file is there.
-const SYSTEMCTL: &str = "#!/bin/sh\necho \"$*\" >>\"$NOTES/told\"\ncase $* in *broken*) [ ! -e \"$NOTES/fails\" ] ;; esac\n";
+const SYSTEMCTL: &str =
+    "#!/bin/sh\necho \"$*\" >>\"$NOTES/told\"\ncase $* in *broken*) [ ! -e \"$NOTES/fails\" ] ;; esac\n";
 
 /// A report that does not get through is sent again, and that must not start a database a second time.
 #[test]
@@ -496,11 +500,8 @@ fn units_are_started_once_and_in_order() {
     let machine = Machine::new();
     machine.plain_root();
     let unit = |verb: Verb, name: &str| UnitAction { verb, unit: UnitName::try_from(name).unwrap() };
-    let units = vec![
-        unit(Verb::Enable, "a.service"),
-        unit(Verb::Restart, "broken.service"),
-        unit(Verb::Reload, "c.service"),
-    ];
+    let units =
+        vec![unit(Verb::Enable, "a.service"), unit(Verb::Restart, "broken.service"), unit(Verb::Reload, "c.service")];
     machine.leave(7, Vec::new(), units);
     let notes = machine.path("notes");
     fs::create_dir(&notes).unwrap();
@@ -512,8 +513,7 @@ fn units_are_started_once_and_in_order() {
         let output = machine.agent(&["available"]).env("PATH", path).env("NOTES", &notes).output().unwrap();
         let told = fs::read_to_string(notes.join("told")).unwrap_or_default();
         let _ = fs::remove_file(notes.join("told"));
-        let told: Vec<String> =
-            told.lines().map(|line| line.replace("--no-ask-password --quiet ", "")).collect();
+        let told: Vec<String> = told.lines().map(|line| line.replace("--no-ask-password --quiet ", "")).collect();
         (output.status.code(), String::from_utf8(output.stderr).unwrap(), told)
     };
     let (code, said, told) = available();
@@ -526,7 +526,11 @@ fn units_are_started_once_and_in_order() {
     assert!(said.contains("restart broken.service: systemctl ended with exit status: 1; see journalctl -u"), "{said}");
     fs::remove_file(notes.join("fails")).unwrap();
     let (_, _, told) = available();
-    assert_eq!(told, ["restart -- broken.service", "reload-or-restart -- c.service"], "what was done is not done again");
+    assert_eq!(
+        told,
+        ["restart -- broken.service", "reload-or-restart -- c.service"],
+        "what was done is not done again"
+    );
     let (_, _, told) = available();
     assert_eq!(told, [""; 0]);
 }

@@ -176,7 +176,13 @@ fn the_settings_on_the_page_are_the_programs_table() {
 fn the_settings_in_the_manual_are_the_programs_table() {
     let mut list = ".Bl -tag -width Ds\n".to_owned();
     for row in SETTINGS.iter().filter(|row| row.cmdline) {
-        list += &format!(".It Cm imprint.set.{}=\n{}Takes {}; {}.\n", row.word, sentence(row.meaning), row.takes, how_many(row));
+        list += &format!(
+            ".It Cm imprint.set.{}=\n{}Takes {}; {}.\n",
+            row.word,
+            sentence(row.meaning),
+            row.takes,
+            how_many(row)
+        );
     }
     let page = page("man/imprint.cmdline.7");
     let text = filled(&page.1, ".\\\" settings", ".\\\" end of settings", &(list + ".El\n"));

@@ -101,7 +101,11 @@ mod tests {
         };
         assert_eq!(found(&["etc/ssh/keys/a", "var/lib/x/y/z"], &[]), ["etc/ssh", "var/lib"]);
         assert_eq!(found(&["etc/ssh/keys/a", "etc/hostname"], &[]), ["etc"]);
-        assert_eq!(found(&["etc/hostname", "etc-old/x"], &[]), ["etc", "etc-old"], "a name that begins alike is not below");
+        assert_eq!(
+            found(&["etc/hostname", "etc-old/x"], &[]),
+            ["etc", "etc-old"],
+            "a name that begins alike is not below"
+        );
         // What has a mount of its own is not covered by an overlay of what is around it.
         assert_eq!(found(&["etc/ssh/a", "etc/x", "etc/pki/tls/b"], &["etc/pki"]), ["etc", "etc/pki/tls"]);
         assert_eq!(found(&["etc/ssh/a", "etc/x"], &["etc/pki"]), ["etc"]);

@@ -33,7 +33,12 @@ impl Room {
     }
 
     /// Begins to ask on both.
-    fn asks(&self, limit: Option<Duration>, every: Duration, instead: Option<u8>) -> JoinHandle<Result<Answer<u8>, SetupError>> {
+    fn asks(
+        &self,
+        limit: Option<Duration>,
+        every: Duration,
+        instead: Option<u8>,
+    ) -> JoinHandle<Result<Answer<u8>, SetupError>> {
         let places: Vec<Place> =
             self.ptys.iter().flatten().enumerate().map(|(number, pty)| place(number, &pty.slave)).collect();
         let defaults = Settings::from_words([("hostname", "node1")].into_iter()).unwrap();
@@ -146,7 +151,8 @@ fn the_wait_has_a_limit() {
 #[test]
 fn without_a_console_only_the_server_can_end_it() {
     let root = tempfile::tempdir().unwrap();
-    let start = Start { node: String::new(), links: vec![], defaults: Settings::default(), salt: [0; 16], may_quit: false };
+    let start =
+        Start { node: String::new(), links: vec![], defaults: Settings::default(), salt: [0; 16], may_quit: false };
     let mut asked = 0;
     let answer = ask(root.path(), vec![], start, Limits { limit: None, every: Duration::ZERO }, &mut || {
         asked += 1;
@@ -157,7 +163,10 @@ fn without_a_console_only_the_server_can_end_it() {
     std::fs::create_dir_all(root.path().join("sys/class/tty/console")).unwrap();
     std::fs::write(root.path().join(text), "tty0 ttyS0 ttyS1\n").unwrap();
     let names = |but| places(root.path(), "", but).into_iter().map(|place| place.name).collect::<Vec<_>>();
-    assert_eq!((names(None), names(Some("ttyS1"))), (vec!["ttyS0".into(), "ttyS1".into(), "tty0".into()], vec!["ttyS0".to_owned(), "tty0".into()]));
+    assert_eq!(
+        (names(None), names(Some("ttyS1"))),
+        (vec!["ttyS0".into(), "ttyS1".into(), "tty0".into()], vec!["ttyS0".to_owned(), "tty0".into()])
+    );
 }
 
 /// kmsg's records begin with the priority: facility and level.
@@ -171,7 +180,12 @@ fn a_message_that_the_console_shows_is_noticed() {
     std::fs::write(root.path().join("proc/sys/kernel/printk"), "4\t4\t1\t7\n").unwrap();
     let mut log = Log::open(root.path()).unwrap();
     let mut say = |record: &str| {
-        std::fs::OpenOptions::new().append(true).open(root.path().join("dev/kmsg")).unwrap().write_all(record.as_bytes()).unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(root.path().join("dev/kmsg"))
+            .unwrap()
+            .write_all(record.as_bytes())
+            .unwrap();
         log.was_shown()
     };
     assert!(!say("6,339,5140900,-;NET: Registered protocol family 10\n"));

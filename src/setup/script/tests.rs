@@ -12,10 +12,7 @@ fn port(name: &str, last: u8, words: &str, carrier: bool) -> Port {
 
 fn start() -> Start {
     let defaults = Settings::from_words([("hostname", "node1")].into_iter()).unwrap();
-    let links = vec![
-        port("eno1", 1, "ixgbe, 10000 Mb/s", true),
-        port("eno2", 2, "ixgbe, no carrier", false),
-    ];
+    let links = vec![port("eno1", 1, "ixgbe, 10000 Mb/s", true), port("eno2", 2, "ixgbe, no carrier", false)];
     Start { node: "node1".to_owned(), links, defaults, salt: [7; 16], may_quit: false }
 }
 
@@ -168,10 +165,16 @@ fn each_line_end_gives_the_same_settings() {
 fn what_is_not_valid_is_said_at_once_and_asked_again() {
     let mut terminal = Terminal::new(start());
     let said = terminal.types(b"node_1\r");
-    assert!(said.contains("\"node_1\" is not valid: want a host name") && said.ends_with("host name [node1]: "), "{said}");
+    assert!(
+        said.contains("\"node_1\" is not valid: want a host name") && said.ends_with("host name [node1]: "),
+        "{said}"
+    );
     terminal.types(b"\r");
     let said = terminal.types(b"dhcp4, 192.0.2.10\r");
-    assert!(said.contains("\"192.0.2.10\" is not valid") && said.ends_with("eno1, ixgbe, 10000 Mb/s [dhcp4,slaac]: "), "{said}");
+    assert!(
+        said.contains("\"192.0.2.10\" is not valid") && said.ends_with("eno1, ixgbe, 10000 Mb/s [dhcp4,slaac]: "),
+        "{said}"
+    );
     let said = terminal.types(b"192.0.2.10/24 2001:db8::1/64 mtu=576\r");
     assert!(said.contains("is no link that works: ") && said.contains("1280"), "{said}");
     skip(&mut terminal, 4);
@@ -328,7 +331,11 @@ fn defaults_for_links_that_are_there_and_for_one_that_is_not() {
     let defaults = Settings::from_words(words.into_iter()).unwrap();
     let mut terminal = Terminal::new(Start { defaults: defaults.clone(), ..start() });
     let said = skip(&mut terminal, ALL + 1);
-    for want in ["eno1, ixgbe, 10000 Mb/s [-]: ", "eno2, ixgbe, no carrier [192.0.2.10/24]: ", "link, 52:54:00:00:00:09, not there [dhcp4]: "] {
+    for want in [
+        "eno1, ixgbe, 10000 Mb/s [-]: ",
+        "eno2, ixgbe, no carrier [192.0.2.10/24]: ",
+        "link, 52:54:00:00:00:09, not there [dhcp4]: ",
+    ] {
         assert!(said.contains(want), "{want} in {said}");
     }
     terminal.types(b"\x03yes\r");
