@@ -10,7 +10,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial demo-stateless test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-x86_64
 
@@ -68,6 +68,12 @@ demo-serial: export DEMO_START := $(shell date +%s.%N)
 demo-serial: build
 	@scripts/install-needs vm sol
 	@scripts/demo-serial
+
+## demo-stateless a node without a disk of its own gets its configuration: asked at the console, approved, applied; then again without anybody
+demo-stateless: export DEMO_START := $(shell date +%s.%N)
+demo-stateless: build
+	@scripts/install-needs vm net
+	@scripts/demo-stateless
 
 ## test        all tests: test-fast, test-vm, bench-quick
 test: test-fast test-vm bench-quick

@@ -375,6 +375,16 @@ def door(results):
             results.record("  memory of serve", memory, "MiB", 256)
 
 
+def bundle(results):
+    """The second boot of a stateless node, from check-in to its report: the node's own processor time."""
+    runs = results.runs(50, 5)
+    rows = [[float(value) for value in row.split()[1:]]
+            for row in output(str(built("bundlebench")), str(HOST), str(runs)).splitlines() if row.startswith("boot ")]
+    check_in, fetch, report = (statistics.median(column) for column in zip(*rows))
+    results.record("bundle fetched, verified and staged, CPU of the node", round(fetch, 2), "ms", sample=f"median of {runs}")
+    results.record("  check-in, fetch and report, to a plain check-in", round((check_in + fetch + report) / check_in, 2), "ratio", 3)
+
+
 def demo(results):
     """`make demo` with a warm build and cached kernel."""
     runs, times = results.runs(3, 1), []
@@ -386,7 +396,7 @@ def demo(results):
 
 
 PARTS = {"size": sizes, "payload": payload_size, "checkin": checkin, "far checkin": far_checkin, "source": no_source, "firmware": firmware, "network": network,
-         "line": serial_line, "server": server, "door": door, "demo": demo}
+         "line": serial_line, "server": server, "door": door, "bundle": bundle, "demo": demo}
 
 
 def main():

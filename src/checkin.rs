@@ -41,6 +41,7 @@ pub struct Issued {
     chain: Vec<Vec<u8>>,
     facts: CertificateFacts,
     clock: Clock,
+    url: EstUrl,
     server: String,
 }
 
@@ -64,6 +65,11 @@ impl Issued {
     /// host on the line, or by this machine's own clock where neither told a time.
     pub fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// URL of the server.
+    pub fn url(&self) -> &EstUrl {
+        &self.url
     }
 
     /// URL and address of the server.
@@ -109,7 +115,7 @@ pub fn enroll(
             }
             (site.not_before, site.tried) = (None, true);
             let failed = match checkin.visit(site, until.at_most(ATTEMPT)) {
-                Ok(Visited::Issued(issued)) => return Ok(issued),
+                Ok(Visited::Issued(issued)) => return Ok(*issued),
                 Ok(Visited::Held(retry_after)) => {
                     site.failed = None;
                     held = Some(checkin.held(held, site.url));
@@ -262,7 +268,8 @@ impl Checkin<'_> {
         let wanted = self.wanted(clock);
         let (chain, facts) =
             verify::choose(&certificates, &[], &wanted).map_err(|error| failed(Failure::Answer(Box::new(error))))?;
-        Ok(Visited::Issued(Issued { chain, facts, clock, server: format!("line: ({})", line.dialogue.names()) }))
+        let server = format!("line: ({})", line.dialogue.names());
+        Ok(Visited::Issued(Box::new(Issued { chain, facts, clock, url: url.clone(), server })))
     }
 
     /// The machine's own clock, for a host that did not say what time it is. It never gives a time before the floor.
@@ -350,6 +357,7 @@ impl Checkin<'_> {
         alive(site.url, clock, expiry)?;
         let (chain, facts) = verify::choose(&certificates, &cas, &self.wanted(clock))
             .map_err(|error| failed(Failure::Answer(Box::new(error))))?;
-        Ok(Visited::Issued(Issued { chain, facts, clock, server: format!("{url} ({})", answer.address) }))
+        let server = format!("{url} ({})", answer.address);
+        Ok(Visited::Issued(Box::new(Issued { chain, facts, clock, url: site.url.clone(), server })))
     }
 }

@@ -17,9 +17,11 @@ use crate::options::OptionsError;
 use crate::payload::DecodeError;
 use crate::plan::PlanError;
 use crate::pool::EntropyError;
+use crate::retrieval::RetrievalError;
 use crate::setup::SetupError;
 use crate::site::PinError;
 use crate::source::{SourceError, Unusable};
+use crate::stateless::StatelessError;
 
 /// What stopped the boot, by stage.
 #[derive(Debug)]
@@ -134,6 +136,18 @@ impl From<CheckinError> for Error {
     }
 }
 
+/// A failure to keep the network meanwhile counts as one of the network stage.
+impl From<StatelessError> for Error {
+    fn from(error: StatelessError) -> Error {
+        match error {
+            StatelessError::Ask(error) | StatelessError::Retrieval(RetrievalError::Ask(error)) => {
+                CheckinError::Ask(error).into()
+            }
+            error => Error::Bundle(UseError::Obtain(Box::new(error))),
+        }
+    }
+}
+
 impl From<SetupError> for Error {
     fn from(error: SetupError) -> Error {
         UseError::Setup(error).into()
@@ -159,6 +173,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::bundle::answer::Stand;
     use crate::payload::Problem;
     use crate::site::PinTextError;
     use crate::time::Timestamp;
@@ -185,6 +200,8 @@ mod tests {
             (CheckinError::Failed { attempts: vec![] }.into(), "check-in", 18),
             (write.into(), "hand-over", 19),
             (UseError::NotApplied { counter: 7 }.into(), "bundle", 20),
+            (StatelessError::Withdrawn(Stand::Renew).into(), "bundle", 20),
+            (StatelessError::Ask(AskError::Network(NetworkError::Facts(facts()))).into(), "network", 16),
             (SetupError::NoConsole.into(), "bundle", 20),
         ] {
             assert_eq!(error.stage(), (stage, code));

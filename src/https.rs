@@ -25,6 +25,7 @@ use crate::payload::{CaCertificate, HttpsUrl};
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
 use crate::tls::{self, ClientCertificate, Connection, Strict, Tentative, TlsError};
+use crate::trial;
 use resolve::Addresses;
 
 /// An answer, and the address that it came from.
@@ -180,6 +181,7 @@ impl<T> Open<T> {
     ) -> Result<Response, HttpsError> {
         let broken = |error| failure(error, Phase::Answer);
         let asked = since_boot();
+        trial::crash("request");
         self.connection.send(request).map_err(broken)?;
         let mut reader = transfer.as_ref().map_or_else(ResponseReader::default, |it| ResponseReader::up_to(it.limit));
         let mut buffer = vec![0; 16 * 1024];
@@ -193,6 +195,7 @@ impl<T> Open<T> {
                 return reader.end().map_err(HttpsError::Http);
             }
             *begun = true;
+            trial::crash("answer");
             if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(HttpsError::Http)? {
                 let took = since_boot().saturating_sub(asked);
                 self.last = Some(Last { behind: reader.behind().to_vec(), took });

@@ -31,6 +31,7 @@ use crate::payload::{Attribute, CertificateNames, DnsName, Email, KeyType, Subje
 use crate::plan::SubjectPlan;
 use crate::pool::Seeded;
 use crate::secret::Secret;
+use crate::tls::ClientCertificate;
 use key::PrivateKey;
 
 /// subjectAltName, RFC 5280 §4.2.1.6.
@@ -129,6 +130,11 @@ impl Identity {
     /// PKCS#10, DER (RFC 2986).
     pub fn csr(&self) -> &[u8] {
         &self.csr
+    }
+
+    /// The key with the certificate that was issued for it, leaf first, to show to a server.
+    pub fn client(&self, chain: &[Vec<u8>]) -> Result<ClientCertificate, rustls::Error> {
+        ClientCertificate::new(chain, self.key.pair.serialized_der())
     }
 
     /// SubjectPublicKeyInfo, DER (RFC 5280 §4.1.2.7).

@@ -1,11 +1,13 @@
 //! Turns a payload and the facts about the machine into a plan. Every decision of a run is made here. Never does I/O,
 //! and never reads the clock or the random pool.
 
+mod bundle;
 mod clock;
 mod error;
 mod network;
 mod show;
 
+pub use bundle::BundlePlan;
 pub use clock::{ClockPlan, ClockQuality, SignedTime};
 pub use error::PlanError;
 pub use network::{LinkConfig, LinkPlan, NetworkPlan, early};
@@ -49,6 +51,8 @@ pub struct Plan {
     pub network: Option<NetworkPlan>,
     /// Where key and certificate come from.
     pub identity: IdentityPlan,
+    /// The bundle with the node's configuration. `None`: it has none, or this run does not apply one.
+    pub bundle: Option<BundlePlan>,
 }
 
 /// Where key and certificate come from.
@@ -117,8 +121,10 @@ pub struct Server {
 /// Which parts of a payload a run uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// A boot: clock, entropy, network, host name and certificate.
+    /// A boot, in the initramfs: clock, entropy, network, host name, certificate and bundle.
     Boot,
+    /// A boot without an initramfs, or behind it: the same without a bundle. A payload that asks for one is refused.
+    RealRoot,
     /// A running system: the certificate only.
     CertificateOnly,
 }
@@ -175,8 +181,12 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         IdentityPlan::Given(_) => Vec::new(),
     };
     let (network, hostname) = match scope {
-        Scope::Boot => (network::decide(payload.network, &urls, facts)?, payload.hostname),
+        Scope::Boot | Scope::RealRoot => (network::decide(payload.network, &urls, facts)?, payload.hostname),
         Scope::CertificateOnly => (None, None),
+    };
+    let bundle = match payload.bundle {
+        Some(terms) => bundle::decide(terms, payload.signers, &urls, facts.site_pin.as_ref(), scope)?,
+        None => None,
     };
     Ok(Plan {
         id: payload.id,
@@ -189,6 +199,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         hostname,
         network,
         identity,
+        bundle,
     })
 }
 

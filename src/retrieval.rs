@@ -266,8 +266,8 @@ impl<'a> Retrieval<'a> {
                     (hooks.progress)(Progress::Transfer { have, want });
                 }
             };
-            let limit = MAX_SEALED.saturating_sub(before);
-            let mut transfer = Transfer { limit, stall: STALL, watch: &mut watch, beginning: None };
+            // The whole may come instead of a rest.
+            let mut transfer = Transfer { limit: MAX_SEALED, stall: STALL, watch: &mut watch, beginning: None };
             let asked = open.transfer(&request, &mut transfer, deadline);
             let beginning = transfer.beginning.take();
             match asked {

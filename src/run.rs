@@ -11,6 +11,7 @@ mod enroll;
 mod find;
 mod look;
 mod setup;
+mod stateless;
 
 pub use apply::apply;
 pub use available::available;
@@ -48,6 +49,7 @@ use certify::{Limits, identify};
 use door::{Door, configure, prepare_clock};
 use end::{clear, finish, report, say_report, stopped};
 use find::find;
+use stateless::{Asks, Making};
 
 /// The folder of the hand-over.
 const RUN_DIR: &str = "run/imprint";
@@ -151,14 +153,16 @@ fn story(
         // What brought the payload needs no network.
         _ => *doors = None,
     }
-    let (pending, spent) = story_of(root, folder, options, found, pin, timeline, Lines { line: line.as_ref(), doors })?;
+    let lines = Lines { line: line.as_ref(), doors, places: Asks::Consoles(cmdline) };
+    let (pending, spent) = story_of(root, folder, options, found, pin, timeline, lines)?;
     Ok(Ending::Done(pending, spent))
 }
 
-/// The line that the payload came on, and the network that was brought up to call there.
+/// The line that the payload came on, the network that was brought up to call there, and where a person can be asked.
 struct Lines<'a> {
     line: Option<&'a Dialogue>,
     doors: &'a mut Option<Finding>,
+    places: Asks<'a>,
 }
 
 /// The steps from the payload to the hand-over. Also returns the medium from which the payload is removed afterwards.
@@ -169,7 +173,7 @@ fn story_of(
     found: Found,
     pin: Option<SitePin>,
     timeline: &mut Timeline,
-    Lines { line, doors }: Lines<'_>,
+    Lines { line, doors, places }: Lines<'_>,
 ) -> Result<(Pending, Option<Spent>), Error> {
     timeline.found(&found.origin);
     let sha256 = sha256(found.bytes.expose());
@@ -192,7 +196,8 @@ fn story_of(
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
     })?;
-    let plan = timeline.step("plan", |_| plan::plan(payload, &facts, Scope::Boot))?;
+    let scope = if facts::is_initramfs(root) { Scope::Boot } else { Scope::RealRoot };
+    let plan = timeline.step("plan", |_| plan::plan(payload, &facts, scope))?;
     timeline.planned(&plan);
     if options.debug {
         plan.to_string().lines().for_each(say);
@@ -217,8 +222,8 @@ fn story_of(
     if options.debug {
         race.iter().flat_map(Race::report).for_each(|link| say(&format!("  {link}")));
     }
-    let door = Door { root, boot: true, race, line };
-    let limits = Limits { deadline, approval: options.approval_timeout };
+    let door = Door { root, boot: true, race, line, making: Making::of(options, places) };
+    let limits = Limits { deadline, timeout: options.timeout, approval: options.approval_timeout };
     let pending = identify(&plan, &seeded, door, folder, Private::Mount, timeline, limits)?;
     Ok((pending, plan.spent().map(|medium| Spent { medium, sha256 })))
 }

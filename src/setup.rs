@@ -6,6 +6,7 @@ mod consoles;
 mod hash;
 mod script;
 mod typed;
+mod words;
 
 use std::path::Path;
 

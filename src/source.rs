@@ -12,6 +12,8 @@ pub mod config_drive;
 pub mod reader;
 pub mod answer;
 pub mod admission_key;
+pub mod bundle_key;
+mod key_file;
 pub mod line;
 pub mod medium;
 pub mod volume;
@@ -37,7 +39,7 @@ use crate::dialogue::{Dialogue, Told};
 pub use crate::line::Fresh;
 use crate::medium::{Looked, MEDIA, Medium, Readers, Word};
 use crate::options::{Options, SourceName};
-use crate::payload::{Enrolment, InterfaceName, Payload, TokenMode};
+use crate::payload::{BundleKey, BundleTerms, Enrolment, InterfaceName, Payload, TokenMode};
 use crate::secret::Secret;
 use crate::shown::Printable;
 use crate::time::{Deadline, since_boot};
@@ -361,6 +363,9 @@ pub fn permitted(origin: &Origin, payload: &Payload, machine: Option<Confidentia
 
 /// What in a payload must stay secret after its first use. A `once` token need not.
 fn lasting_secret(payload: &Payload) -> Option<&'static str> {
+    if let Some(BundleTerms { key: BundleKey::Payload(_), .. }) = &payload.bundle {
+        return Some("a bundle key");
+    }
     match &payload.enrolment {
         Enrolment::Credentials(_) => Some("a private key"),
         Enrolment::Csr(csr) => match csr.token.as_ref().map(|token| token.mode) {

@@ -5,6 +5,7 @@
 
 mod loopback {
     mod boot;
+    mod bundle_keys;
     mod checkin;
     mod clients;
     mod console;
@@ -19,5 +20,6 @@ mod loopback {
     mod port;
     mod setup;
     mod signed;
+    mod stateless;
     mod words;
 }

@@ -1,13 +1,13 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # dracut sets the variables that nothing here does
 # dracut module: imprint in an initramfs, with systemd or without. Installs the agent, its unit or its hooks, the site
-# pin and the admission key if this machine has them, and the drivers for config drives and networks; decides nothing at boot.
+# pin, the admission key and the bundle key if this machine has them, and the drivers for config drives and networks; decides nothing at boot.
 #
 #   dracut --add imprint …
 #
 # For an image that is built from a tree that is not installed: IMPRINT_BINARY, IMPRINT_UNIT, IMPRINT_SITE,
-# IMPRINT_NETWORK and IMPRINT_KEY name the files; an empty IMPRINT_SITE stands for no site pin, an empty IMPRINT_NETWORK for no
-# network before the payload, and an empty IMPRINT_KEY for no key. What is wrong with one of them ends the build: in the image it
+# IMPRINT_NETWORK, IMPRINT_KEY and IMPRINT_BUNDLE_KEY name the files; an empty IMPRINT_SITE stands for no site pin, an empty
+# IMPRINT_NETWORK for no network before the payload, and an empty IMPRINT_KEY or IMPRINT_BUNDLE_KEY for no key. What is wrong with one of them ends the build: in the image it
 # would show at boot only, on every machine.
 
 check() {
@@ -71,6 +71,20 @@ check_pin() {
     ((found)) || refuse "$site: it names no CA and no signer, so every payload would be refused; list a CA or a signer, or remove the file"
 }
 
+# One age identity, as age-keygen writes it, and besides it only remarks. Whether its check characters fit the agent alone knows.
+check_bundle_key() {
+    local file=$1 line found=0
+    [[ -f $file && -r $file ]] || refuse "$file is the bundle key, and cannot be read; correct the path, or its permissions"
+    while IFS= read -r line || [[ $line ]]; do
+        line=${line#"${line%%[![:space:]]*}"}
+        line=${line%"${line##*[![:space:]]}"}
+        [[ $line && $line != '#'* ]] || continue
+        [[ $line =~ ^AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}$ ]] || refuse "$file is no age identity; age-keygen -o FILE writes one"
+        found=$((found + 1))
+    done <"$file"
+    ((found == 1)) || refuse "$file has $found age identities, and one is wanted; age-keygen -o FILE writes one"
+}
+
 install() {
     local root=${dracutsysrootdir-}
     local agent=${IMPRINT_BINARY:-/usr/bin/imprint}
@@ -99,6 +113,12 @@ install() {
             refuse "$key is no private key in PEM; imprint-host key make writes one"
         inst_simple "$key" /imprint/key
         chmod 0600 "$initdir/imprint/key"
+    fi
+    local bundle=${IMPRINT_BUNDLE_KEY-/etc/imprint/bundle-key}
+    if [[ ${IMPRINT_BUNDLE_KEY-} || -e $root$bundle || -L $root$bundle ]]; then
+        check_bundle_key "$root$bundle"
+        inst_simple "$bundle" /imprint/bundle-key
+        chmod 0600 "$initdir/imprint/bundle-key"
     fi
     # The last words before an emergency prompt. Another module may have put its own words there.
     cat "$moddir/profile.sh" >>"$initdir/etc/profile"

@@ -22,17 +22,19 @@ pub use content::{Content, ContentError};
 pub use decide::{approve, deny, remove, renew, rollback, see};
 pub use error::{BadUpload, BundleError};
 pub use events::numbered;
-pub use make::{Made, Source, make};
+pub use make::{Made, Source, make, make_all};
 pub use reading::{Difference, Read, Which, differences, named, newest_two, read, text};
 pub use report::{Reported, report};
 pub use standing::{Look, Version, bytes_of, look};
 pub use upload::{Checked, MAX_UPLOAD, May, Put, Reader, Upload, check, may_upload, put};
 
+pub use crate::bundle_key::{BundleKeyError, held_key};
 use crate::ca::{Ca, StateError};
 use crate::enrol::Desk;
 use crate::record::Record;
 use crate::record::bundle::{Approval, KeySource};
-use crate::store::{Books, BundleKeyRow, Changes, StoreError};
+use crate::state::State;
+use crate::store::{Books, StoreError};
 
 /// The rules of a node's record about its bundles, and the key that they are encrypted for.
 pub struct Terms {
@@ -88,17 +90,13 @@ pub fn terms(desk: &Desk<'_>, node: &str) -> Result<Terms, BundleError> {
     Ok(Terms { key, auto: rule.approve == Approval::Auto })
 }
 
-/// The key of a node that goes into its payloads. It is made when it is first needed, and stays the same.
-pub fn held_key(changes: &Changes<'_>, node: &str, now: Timestamp) -> Result<Identity, BundleError> {
-    if let Some(row) = changes.bundle_key(node)? {
-        let bytes: &[u8; 32] = row.identity.expose().try_into().map_err(|_| BundleError::Key(node.to_owned()))?;
-        return Ok(Identity::from_bytes(bytes));
+/// The settings in a node's record, as what a bundle is made of.
+pub fn of_record(state: &State, node: &str) -> Result<Content, BundleError> {
+    let settings = state.record(node)?.set;
+    if settings.is_empty() {
+        return Err(BundleError::NoContent);
     }
-    let identity = Identity::generate().map_err(BundleError::Age)?;
-    let secret = imprint::secret::Secret::new(identity.expose().to_vec());
-    let row = BundleKeyRow { identity: secret, recipient: identity.recipient().to_string(), made_at: now };
-    changes.put_bundle_key(node, &row)?;
-    Ok(identity)
+    Ok(Content::of_settings(&settings)?)
 }
 
 /// The counter of the node's next version. Counters of removed versions are not used again.

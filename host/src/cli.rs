@@ -21,7 +21,6 @@ use std::io::{self, IsTerminal};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::CommandFactory;
 use imprint::hex;
@@ -128,7 +127,9 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
                 )
             })
         }
-        Command::Load { nodes, timeout } => load(cli, *nodes, *timeout),
+        Command::Load { nodes, timeout, bundle } => {
+            load(cli, load::Wanted { nodes: *nodes, bundles: *bundle, limit: *timeout })
+        }
         Command::Log { last } => {
             let read = |state: &mut State| {
                 state.store.reading(|store| Ok::<_, StoreError>((store.log(*last)?, store.not_written()?)))
@@ -278,23 +279,24 @@ fn serve(config: Config) -> Result<(), CliError> {
     Ok(())
 }
 
-fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
+fn load(cli: &Cli, wanted: load::Wanted) -> Result<(), CliError> {
     more_files();
     let failed = |what| move |error| CliError::Load(Box::new(LoadError::System(what, error)));
     let program = std::env::current_exe().map_err(failed("finding this program"))?;
     let work = tempfile::tempdir().map_err(failed("making a directory"))?;
-    let storm = load::storm(&program, work.path(), nodes, timeout, &mut |text| {
+    let storm = load::storm(&program, work.path(), wanted, &mut |text| {
         if !cli.json {
             say::ask(&format!("{text}\n"));
         }
     });
     let storm = storm.map_err(|error| CliError::Load(Box::new(error)))?;
     let millis = |of_hundred| u64::try_from(storm.percentile(of_hundred).as_millis()).unwrap_or(u64::MAX);
-    let Storm { nodes, enrolled, doubled, retries, busy, memory, failure, .. } = &storm;
+    let Storm { nodes, enrolled, doubled, available, retries, busy, memory, failure, .. } = &storm;
     let report = Stormed {
         nodes: *nodes,
         enrolled: *enrolled,
         doubled: *doubled,
+        available: *available,
         retries: *retries,
         busy: *busy,
         memory: *memory,
@@ -304,8 +306,8 @@ fn load(cli: &Cli, nodes: usize, timeout: Duration) -> Result<(), CliError> {
         last_ms: millis(100),
     };
     say::either(cli, &report, &format!("{storm}\n"))?;
-    let Storm { nodes, enrolled, doubled, .. } = storm;
-    if enrolled == nodes && doubled == 0 {
+    let Storm { nodes, enrolled, doubled, available, .. } = storm;
+    if enrolled == nodes && doubled == 0 && available.is_none_or(|available| available == nodes) {
         Ok(())
     } else {
         Err(CliError::Stormed { failed: nodes.saturating_sub(enrolled), doubled })

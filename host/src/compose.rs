@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use imprint::age;
 use imprint::digest::sha256;
 use imprint::identity::{Identity, IdentityError};
 use imprint::line::frame::{Frame, Packet};
@@ -12,7 +13,8 @@ use imprint::medium;
 use imprint::options::CMDLINE_MAX;
 use imprint::payload::signed;
 use imprint::payload::{
-    Credentials, DecodeError, Enrolment, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed, Token,
+    BundleKey, BundleTerms, Credentials, DecodeError, Enrolment, EstUrl, MAX_LEN, NameError, Payload, PayloadId, Seed,
+    Token,
 };
 use imprint::plan::SubjectPlan;
 use imprint::pool::{EntropyError, Seeded};
@@ -23,7 +25,8 @@ use imprint::time::{Deadline, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::admission::Level;
-use crate::ca::{Ca, Issued, Leaf, SigningKey, StateError};
+use crate::ca::{Ca, Issued, Leaf, SigningKey, Standing, StateError};
+use crate::record::bundle::{BundleRule, KeySource};
 use crate::record::{Record, names_a_server};
 use crate::x509::{self, X509Error};
 
@@ -61,6 +64,8 @@ pub enum Medium {
     /// A serial line, sealed for a key that the node has just made: the payload is fresh for one boot. The CSR comes back
     /// on the same line.
     Line,
+    /// A serial line without a seal, which may be logged. The CSR comes back on the same line.
+    PlainLine,
 }
 
 impl Default for Options {
@@ -101,6 +106,37 @@ pub enum ComposeError {
         /// How it was let in.
         level: Level,
     },
+    /// A bundle key for a node that was let in for what it says of itself.
+    #[error(
+        "{node} was let in for what it says of itself (level {level}), so it gets no bundle key of this host; write bundle_key = \
+         \"image\" or \"stick\" into its record, or another admit"
+    )]
+    BundleKeyForClaims {
+        /// The node.
+        node: String,
+        /// How it was let in.
+        level: Level,
+    },
+    /// A certificate in the payload, and a bundle.
+    #[error(
+        "the record of {0} has bundle_key, and a bundle comes from the server that gives the node its certificate; leave out \
+         --credentials, or bundle_key"
+    )]
+    BundleAndCredentials(String),
+    /// A bundle that nobody signs.
+    #[error(
+        "the record of {0} has bundle_key, and this host has no signer, so it can sign no bundle; make one: imprint-host signer \
+         new"
+    )]
+    NoBundleSigner(String),
+    /// The record says that the payload brings the bundle key, and the store has none.
+    #[error("there is no bundle key of {0} in the store; restore the store from a backup")]
+    NoBundleKey(String),
+    /// A bundle, and no server that the node reaches over the network.
+    #[error(
+        "the record of {0} has bundle_key and no network, so its node can fetch no bundle; add [[network]] to the record"
+    )]
+    BundleOverLine(String),
     /// A single-boot medium that names no machine: any machine that boots it would credit its seed.
     #[error("a single-boot payload must name its machine; add bind = {{ uuid = … }} to the record of {0}")]
     NotBound(String),
@@ -175,12 +211,22 @@ pub struct Made {
     pub key_code: String,
 }
 
+/// What the host knows of a node's bundles and puts into its payload, if its record has bundles.
+#[derive(Default)]
+pub struct Bundles {
+    /// The key that opens them, if this host holds it.
+    pub identity: Option<age::Identity>,
+    /// The counter of the newest version; 0: there is none.
+    pub least: u64,
+}
+
 /// Makes a payload with a fresh id, token and, if asked for, seed. It is signed if the CA has a signer.
 pub fn compose(
     record: &Record,
     ca: &Ca,
     urls: &[EstUrl],
     options: &Options,
+    bundles: Bundles,
     now: Timestamp,
 ) -> Result<Composed, ComposeError> {
     let expiry = now.plus(options.expires);
@@ -206,13 +252,18 @@ pub fn compose(
         None
     };
     let mut urls = urls.to_vec();
-    if options.medium == Medium::Line {
+    if matches!(options.medium, Medium::Line | Medium::PlainLine) {
         // The line comes first: it is connected already. A record without a network has no other way.
         urls.retain(|_| !record.network.is_empty());
         urls.insert(0, EstUrl::Line);
     }
     let urls = urls.as_slice();
     let mut payload = record.payload(ca.root(), urls, (id, now, expiry), Some(secret), seed);
+    if let Some(rule) = &record.bundle {
+        let over_network = urls.iter().any(|url| matches!(url, EstUrl::Https(_)));
+        payload.bundle = Some(terms(record, rule, bundles, options, over_network)?);
+        payload.signers = signers(record, ca)?;
+    }
     let mut certificate = None;
     if options.credentials {
         let (made, credentials) = credentials(record, ca, urls, now)?;
@@ -233,7 +284,7 @@ pub fn compose(
     let origin = match options.medium {
         Medium::Any | Medium::Line => None,
         Medium::Held(medium) => Some(Origin::Medium { medium, place: Printable::default() }),
-        Medium::Text => Some(Origin::Line { name: "text".to_owned(), sealed: false }),
+        Medium::Text | Medium::PlainLine => Some(Origin::Line { name: "text".to_owned(), sealed: false }),
     };
     if let Some(origin) = origin {
         source::permitted(&origin, &payload, None).map_err(|error| ComposeError::Forbidden(Box::new(error)))?;
@@ -270,6 +321,45 @@ pub fn fresh(
     Ok(Secret::new([&challenge.0[..], &signed].concat()))
 }
 
+/// What the payload says about the node's bundles.
+fn terms(
+    record: &Record,
+    rule: &BundleRule,
+    Bundles { identity, least }: Bundles,
+    options: &Options,
+    over_network: bool,
+) -> Result<BundleTerms, ComposeError> {
+    let node = || record.name.to_string();
+    if options.credentials {
+        return Err(ComposeError::BundleAndCredentials(node()));
+    }
+    if !over_network {
+        return Err(ComposeError::BundleOverLine(node()));
+    }
+    let key = match rule.key {
+        KeySource::Payload => {
+            // The record's admit rules this out today. A payload that was asked for before the record was replaced may still
+            // come here.
+            if let Some(level) = options.admitted.filter(|level| level.is_claim()) {
+                return Err(ComposeError::BundleKeyForClaims { node: node(), level });
+            }
+            BundleKey::Payload(identity.ok_or_else(|| ComposeError::NoBundleKey(node()))?)
+        }
+        KeySource::Image => BundleKey::Image,
+        KeySource::Stick => BundleKey::Stick { pull: rule.pull },
+    };
+    Ok(BundleTerms { key, least })
+}
+
+/// Every key that signs bundles, or may have signed the one that the node gets.
+fn signers(record: &Record, ca: &Ca) -> Result<Vec<signed::Signer>, ComposeError> {
+    let signers = ca.signers().map_err(ComposeError::Ca)?;
+    if !signers.iter().any(|(_, standing)| *standing == Standing::Signs) {
+        return Err(ComposeError::NoBundleSigner(record.name.to_string()));
+    }
+    Ok(signers.into_iter().map(|(signer, _)| signer).collect())
+}
+
 /// An error if no node credits a seed from this medium, or if the payload names no machine.
 fn credited(medium: Medium, record: &Record) -> Result<(), ComposeError> {
     match medium {
@@ -278,6 +368,7 @@ fn credited(medium: Medium, record: &Record) -> Result<(), ComposeError> {
         Medium::Held(medium) if medium.row().credits_seed && record.names_a_machine() => Ok(()),
         Medium::Held(medium) if !medium.row().credits_seed => Err(ComposeError::NeverCredited(medium.row().kind)),
         Medium::Text => Err(ComposeError::NeverCredited("text")),
+        Medium::PlainLine => Err(ComposeError::NeverCredited("a line without a seal")),
         Medium::Any | Medium::Held(_) => Err(ComposeError::NotBound(record.name.to_string())),
     }
 }

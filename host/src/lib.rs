@@ -21,6 +21,7 @@ pub mod bundles;
 pub mod state;
 pub mod enrol;
 pub mod compose;
+pub mod bundle_key;
 pub mod store;
 pub mod record;
 pub mod admission;

@@ -1,7 +1,10 @@
-//! `imprint-host load`, a simulated boot storm: many nodes check in at the same time with a server on this machine. The
-//! nodes run the agent's own check-in code, with its waits and the waits that the server asks for. Everything happens in a
+//! `imprint-host load`, a simulated boot storm: many nodes check in at the same time with a server on this machine, and with
+//! `--bundle` fetch their bundles. The nodes run the agent's own code, with its waits and the waits that the server asks for. Everything happens in a
 //! directory of its own; the storm never touches a site's state.
 
+mod bundles;
+
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,15 +14,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
 
-use imprint::checkin::{self, Ask, CheckinError, Context, Progress, Reply};
+use imprint::checkin::{self, Ask, Context, Progress, Reply};
 use imprint::identity::{Identity, IdentityError};
 use imprint::payload::{DecodeError, Enrolment, EstUrl, Payload};
 use imprint::plan::{ClockPlan, ClockQuality, Server, SubjectPlan};
 use imprint::pool::{EntropyError, Seeded};
+use imprint::secret::Secret;
 use imprint::time::{Deadline, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::bundles::BundleError;
 use crate::compose::Options;
 use crate::state::{self, State};
 
@@ -35,7 +40,9 @@ pub struct Storm {
     pub enrolled: usize,
     /// How many nodes have more than one certificate in the store.
     pub doubled: usize,
-    /// Time from the start of the storm to each node's certificate, ascending.
+    /// With bundles: how many nodes have reported that they are available.
+    pub available: Option<usize>,
+    /// Time from the start of the storm to each node's certificate, or with bundles to its report, ascending.
     pub times: Vec<Duration>,
     /// How often nodes tried again.
     pub retries: u64,
@@ -62,6 +69,9 @@ pub enum LoadError {
     /// The system's random pool is not ready.
     #[error(transparent)]
     Entropy(EntropyError),
+    /// The bundles cannot be made.
+    #[error(transparent)]
+    Bundle(Box<BundleError>),
     /// A process, thread or socket cannot be made.
     #[error("{0}; try fewer --nodes")]
     System(&'static str, #[source] io::Error),
@@ -75,21 +85,28 @@ struct Node {
     server: Server,
     clock: ClockPlan,
     identity: Identity,
+    bundle: Option<bundles::Terms>,
+}
+
+/// A storm that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// How many nodes.
+    pub nodes: usize,
+    /// Whether each of them has a bundle.
+    pub bundles: bool,
+    /// How long each may take.
+    pub limit: Duration,
 }
 
 /// Makes a site in `work`, starts `program serve` on it, and lets all nodes go.
-pub fn storm(
-    program: &Path,
-    work: &Path,
-    nodes: usize,
-    limit: Duration,
-    tell: &mut dyn FnMut(&str),
-) -> Result<Storm, LoadError> {
+pub fn storm(program: &Path, work: &Path, wanted: Wanted, tell: &mut dyn FnMut(&str)) -> Result<Storm, LoadError> {
+    let Wanted { nodes, bundles, limit } = wanted;
     let port = free_port()?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let dir = work.join("state");
     tell(&format!("making {nodes} nodes with their payloads and keys"));
-    let ready = prepare(&dir, address, nodes)?;
+    let ready = prepare(&dir, address, nodes, bundles)?;
     let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let serve = serve(program, &dir, address, metrics)?;
     tell(&format!("{nodes} nodes check in at {address}"));
@@ -103,7 +120,7 @@ pub fn storm(
             go.wait();
             let begun = Instant::now();
             // The receiver may have reached its time limit and be gone.
-            let _ = done.send(check_in(&node, limit, &retries).map(|()| begun.elapsed()));
+            let _ = done.send(boot(node, limit, &retries).map(|()| begun.elapsed()));
         });
         thread.map_err(|error| LoadError::System("starting a thread for each node", error))?;
     }
@@ -115,7 +132,7 @@ pub fn storm(
         match end {
             Ok(_) => storm.times.push(begun.elapsed()),
             Err(error) => {
-                storm.failure.get_or_insert(imprint::chain::chain(&error));
+                storm.failure.get_or_insert(imprint::chain::chain(&*error));
             }
         }
         if told.elapsed() > Duration::from_secs(1) {
@@ -131,6 +148,10 @@ pub fn storm(
     serve.stop();
     let mut state = State::open(&dir).map_err(LoadError::State)?;
     let failed = |error| LoadError::State(state::Error::Store(error));
+    if bundles {
+        let (_, available) = state.store.count_bundles().map_err(failed)?;
+        storm.available = Some(usize::try_from(available).unwrap_or_default());
+    }
     let changes = state.store.changes().map_err(failed)?;
     for number in 0..nodes {
         let certificates = changes.certificates(&name(number)).map_err(failed)?;
@@ -143,7 +164,7 @@ fn name(number: usize) -> String {
     format!("node{number:06}")
 }
 
-fn prepare(dir: &Path, address: SocketAddr, nodes: usize) -> Result<Vec<Node>, LoadError> {
+fn prepare(dir: &Path, address: SocketAddr, nodes: usize, with_bundles: bool) -> Result<Vec<Node>, LoadError> {
     let now = Timestamp::system();
     let url = EstUrl::try_from(format!("https://{address}/.well-known/est").as_str());
     let url = url.map_err(|error| LoadError::System("an address as a URL", io::Error::other(error)))?;
@@ -151,10 +172,16 @@ fn prepare(dir: &Path, address: SocketAddr, nodes: usize) -> Result<Vec<Node>, L
     let names: Vec<String> = (0..nodes).map(name).collect();
     let record = |name: &String| {
         let host = format!("{name}.example.org");
-        let text = format!("name = \"{name}\"\nsubject = [\"CN={host}\"]\nsans = [\"dns:{host}\"]\n");
+        let more = if with_bundles { bundles::RECORD } else { "" };
+        let text = format!("name = \"{name}\"\nsubject = [\"CN={host}\"]\nsans = [\"dns:{host}\"]\n{more}");
         (format!("{name}.toml"), text)
     };
     state.add_nodes(&names.iter().map(record).collect::<Vec<_>>(), false, now).map_err(LoadError::State)?;
+    let mut terms = match with_bundles {
+        true => bundles::prepare(&mut state, &names, now)?,
+        false => Vec::new(),
+    }
+    .into_iter();
     let payloads = state.payloads(&names, &Options::default(), now).map_err(LoadError::State)?;
     let seeded = Seeded::ready(Deadline::after(Duration::from_secs(10))).map_err(LoadError::Entropy)?;
     let mut ready = Vec::with_capacity(nodes);
@@ -165,18 +192,23 @@ fn prepare(dir: &Path, address: SocketAddr, nodes: usize) -> Result<Vec<Node>, L
         let server =
             Server { urls: csr.urls, name: csr.name, token: csr.token, ca: payload.ca, issuers: payload.issuers };
         let clock = ClockPlan { floor: payload.composed, expiry: payload.expiry, quality: ClockQuality::Unknown };
-        ready.push(Node { server, clock, identity: identity.map_err(LoadError::Identity)? });
+        let (identity, bundle) = (identity.map_err(LoadError::Identity)?, terms.next());
+        ready.push(Node { server, clock, identity, bundle });
     }
     Ok(ready)
 }
 
-fn check_in(node: &Node, limit: Duration, retries: &AtomicU64) -> Result<(), CheckinError> {
+const USER_AGENT: &str = concat!("imprint/", env!("CARGO_PKG_VERSION"), " (load)");
+
+/// Checks in, and with a bundle goes on to the report.
+fn boot(node: Node, limit: Duration, retries: &AtomicU64) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let Node { server, clock, identity, bundle } = node;
     let context = Context {
-        server: &node.server,
-        clock: &node.clock,
-        identity: &node.identity,
+        server: &server,
+        clock: &clock,
+        identity: &identity,
         renews: None,
-        user_agent: concat!("imprint/", env!("CARGO_PKG_VERSION"), " (load)"),
+        user_agent: USER_AGENT,
         approval_timeout: Some(limit),
         line: None,
     };
@@ -196,7 +228,13 @@ fn check_in(node: &Node, limit: Duration, retries: &AtomicU64) -> Result<(), Che
             retries.fetch_add(1, Ordering::Relaxed);
         }
     };
-    checkin::enroll(&context, &mut ask, &mut progress, Deadline::after(limit)).map(|_| ())
+    let issued = checkin::enroll(&context, &mut ask, &mut progress, Deadline::after(limit))?;
+    let Some(terms) = bundle else { return Ok(()) };
+    let key = Secret::from(identity);
+    let mut waits = || {
+        retries.fetch_add(1, Ordering::Relaxed);
+    };
+    bundles::become_available(&terms, &server, (&issued, key.expose()), USER_AGENT, &mut waits, limit)
 }
 
 /// The `serve` process. It ends with the storm.
@@ -276,6 +314,9 @@ impl fmt::Display for Storm {
         let seconds = |of_hundred| self.percentile(of_hundred).as_secs_f64();
         writeln!(f, "nodes      {}", self.nodes)?;
         writeln!(f, "enrolled   {}, with two certificates {}", self.enrolled, self.doubled)?;
+        if let Some(available) = self.available {
+            writeln!(f, "available  {available}")?;
+        }
         writeln!(f, "time       half {:.1} s, 99 % {:.1} s, last {:.1} s", seconds(50), seconds(99), seconds(100))?;
         writeln!(f, "retries    {}", self.retries)?;
         writeln!(f, "503        {}", self.busy)?;

@@ -157,7 +157,7 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     let bind = table.take("bind").map(|value| binding(&value)).transpose()?;
     let (binding, facts) = bind.unwrap_or_default();
     let rule = admission::rule(&mut table, binding.as_ref(), facts)?;
-    let bundle = bundle::rule(&mut table)?;
+    let bundle = bundle::rule(&mut table, rule.admit)?;
     let network = table.take("network").map_or(Ok(Vec::new()), |value| network::links(&value))?;
     let default = if mode == TokenMode::Once { VALIDITY_ONCE } else { VALIDITY_EACH_BOOT };
     let validity = table.take("validity").map_or(Ok(default), |value| validity(&value))?;

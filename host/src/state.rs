@@ -1,6 +1,7 @@
 //! The state directory: CA files and store together, and the operations of the commands on both. Prints nothing.
 
 mod adding;
+mod bundled;
 mod calling;
 mod deciding;
 mod keys;
@@ -20,6 +21,7 @@ pub use deciding::{AdmitError, LISTED, LetIn, some};
 pub use keys::{KeyError, MadeKey, public_key};
 pub use signing::Signing;
 
+use crate::bundle_key::BundleKeyError;
 use crate::ca::{self, Ca, StateError};
 use crate::compose::{self, ComposeError, Composed, Made, Options};
 use crate::enrol::{Decision, Desk, EnrolError};
@@ -50,6 +52,9 @@ pub enum Error {
     /// A record is invalid.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// There is no bundle key for a payload.
+    #[error(transparent)]
+    BundleKey(Box<BundleKeyError>),
     /// Two files for one node.
     #[error("{file}: name: {name} is in another file, too; give each its own")]
     SameName {
@@ -181,7 +186,9 @@ impl State {
         prepare: impl FnOnce(&Composed) -> Result<T, E>,
     ) -> Result<(Composed, T), E> {
         let record = self.record(node)?;
-        let mut composed = compose::compose(&record, &self.ca, &self.urls, options, now).map_err(Error::Compose)?;
+        let bundles = bundled::of(&mut self.store, &record, now)?;
+        let mut composed =
+            compose::compose(&record, &self.ca, &self.urls, options, bundles, now).map_err(Error::Compose)?;
         let prepared = prepare(&composed)?;
         let booked = self.store.changes().and_then(|changes| {
             book(&changes, &self.ca, &record, &mut composed, (options, None), now)?;
@@ -224,7 +231,8 @@ impl State {
         let mut made = Vec::with_capacity(nodes.len());
         for node in nodes {
             let record = self.record(node)?;
-            let composed = compose::compose(&record, &self.ca, &self.urls, options, now)?;
+            let bundles = bundled::of(&mut self.store, &record, now)?;
+            let composed = compose::compose(&record, &self.ca, &self.urls, options, bundles, now)?;
             made.push((record, composed));
         }
         let changes = self.store.changes()?;
@@ -312,7 +320,8 @@ pub(crate) fn payload_for(desk: &Desk<'_>, hello: &[u8; 32], node: &str, options
     let keep = options.keep || changes.has_good_payload(node, &caller.key, now)?;
     let options = Options { keep, admitted: Some(level), ..*options };
     let record = record_of(changes, ca, urls, node)?;
-    let mut composed = compose::compose(&record, ca, urls, &options, now)?;
+    let bundles = bundled::within(changes, &record, now)?;
+    let mut composed = compose::compose(&record, ca, urls, &options, bundles, now)?;
     book(changes, ca, &record, &mut composed, (&options, Some(&caller.from)), now)?;
     changes.has_payload(composed.id, &caller.key, now)?;
     Ok(composed)

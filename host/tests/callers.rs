@@ -537,6 +537,35 @@ fn no_private_key_for_words() {
     }
 }
 
+/// A record that lets in by words and brings a bundle key is refused. A door has to refuse it as well: the record may be replaced
+/// while a node that was let in by the old one waits for its payload.
+#[test]
+fn no_bundle_key_for_words() {
+    let network = "[[network]]\nmatch = { any = true }\ndhcp4 = true\n";
+    for (level, want) in [
+        (Level::Known, false),
+        (Level::ApprovedOnce, false),
+        (Level::Approved, true),
+        (Level::Armed, true),
+        (Level::Wire, true),
+        (Level::Stick, true),
+        (Level::ImageKey, true),
+    ] {
+        for (key, secret) in [("payload", true), ("image", false), ("stick", false)] {
+            let [record, other] = bound(&format!("bundle_key = \"{key}\""));
+            let door = Door::new(&[record + network, other]);
+            let options = Options { admitted: Some(level), ..Options::default() };
+            match door.state().payload("node1", &options, door.now()) {
+                Ok(_) => assert!(want || !secret, "{level} {key}"),
+                Err(state::Error::Compose(ComposeError::BundleKeyForClaims { level: named, .. })) => {
+                    assert!(!want && secret && named == level, "{level} {key}")
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
 /// The request after the delivery goes through the same gate as everybody's, and needs no second approval.
 #[test]
 fn one_approval_for_one_boot() {

@@ -78,7 +78,7 @@ pub(super) struct Held<'a> {
 }
 
 pub(super) enum Visited {
-    Issued(Issued),
+    Issued(Box<Issued>),
     Held(Option<Duration>),
 }
 

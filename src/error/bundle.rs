@@ -10,10 +10,13 @@ use crate::handover::HandoverError;
 use crate::retrieval::RetrievalError;
 use crate::setup::SetupError;
 use crate::shown::Printable;
+use crate::stateless::StatelessError;
 
 /// Why a bundle is not in the root, or not in use.
 #[derive(Debug)]
 pub enum UseError {
+    /// There is no bundle.
+    Obtain(Box<StatelessError>),
     /// The dialogue in which one is made.
     Setup(SetupError),
     /// What the check-in left for the root cannot be used.
@@ -59,6 +62,7 @@ pub enum UseError {
 impl fmt::Display for UseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            UseError::Obtain(error) => error.fmt(f),
             UseError::Setup(error) => error.fmt(f),
             UseError::Left(error) => error.fmt(f),
             UseError::Tar(error) => error.fmt(f),
@@ -93,6 +97,7 @@ impl fmt::Display for UseError {
 impl std::error::Error for UseError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            UseError::Obtain(error) => error.source(),
             UseError::Setup(error) => error.source(),
             UseError::Left(error) => error.source(),
             UseError::Tar(error) => error.source(),

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{HandoverError, PRIVATE, json, private_is_ours, put, remove};
 use crate::secret::Secret;
+use crate::trial;
 
 /// What is known of a bundle besides its content.
 pub const DESCRIPTION: &str = "bundle.json";
@@ -75,6 +76,7 @@ pub fn write(directory: &Path, description: &Description, tar: &[u8]) -> Result<
     remove(&directory.join(DESCRIPTION))?;
     remove(&tar_of(directory))?;
     put(&directory.join(PRIVATE), TAR, tar, 0o600)?;
+    trial::crash("tar");
     put(directory, DESCRIPTION, &json(description)?, 0o644)
 }
 

@@ -40,7 +40,7 @@ pub const WORDS: [Word; 16] = [
         name: "imprint.payload=",
         values: "a payload in base64url without padding, as imprint-host payload NODE --as cmdline prints it",
         default: "none",
-        meaning: "the payload itself. A private key or an each-boot token is refused here",
+        meaning: "the payload itself. A private key, an each-boot token or a bundle key is refused here",
         supported: true,
     },
     Word {

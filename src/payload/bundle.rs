@@ -37,9 +37,7 @@ pub enum BundleKey {
 }
 
 impl BundleKey {
-    /// The number of each source on the wire, and its word in records, plans and messages.
-    pub const SOURCES: [(u64, &str); 3] = [(0, "payload"), (1, "image"), (2, "stick")];
-
+    /// The number of the source on the wire.
     fn number(&self) -> u64 {
         match self {
             BundleKey::Payload(_) => 0,
@@ -123,3 +121,6 @@ pub(super) fn signer(item: Item<'_>) -> Result<Signer, DecodeError> {
     let spki = item.bytes()?;
     Signer::of_spki(&spki).map_err(|error| place.error(Problem::Value(error.to_string())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,10 +55,12 @@ impl fmt::Display for Payload {
             }
         }
         if let Some(BundleTerms { key, least }) = &self.bundle {
-            writeln!(f, "bundle     key {key}; counter {least} or higher")?;
+            let least = if *least == 0 { String::new() } else { format!("; counter {least} or higher") };
+            writeln!(f, "bundle     key {key}{least}")?;
         }
-        for signer in &self.signers {
-            writeln!(f, "           {signer}")?;
+        if !self.signers.is_empty() {
+            let kids: Vec<String> = self.signers.iter().map(|signer| signer.kid().to_string()).collect();
+            writeln!(f, "signers    {} sign its bundles, if the image names no signer", kids.join(" or "))?;
         }
         if let Some(word) = self.admitted() {
             writeln!(f, "admitted   {word}")?;

@@ -75,6 +75,12 @@ pub enum PlanError {
     },
     /// Every URL is `line:`, and the payload did not come over a line.
     OnlyLine(Origin),
+    /// The payload asks for a bundle, and neither the site pin nor the payload names a signer.
+    BundleSigner,
+    /// The payload asks for a bundle, and has no URL that uses the network.
+    BundleOverLine,
+    /// The payload asks for a bundle, and this is not an initramfs.
+    BundleInRealRoot,
     /// An item of version 1 that this program does not support yet.
     Unsupported {
         /// The item.
@@ -131,6 +137,19 @@ impl fmt::Display for PlanError {
             PlanError::OnlyLine(origin) => write!(
                 f,
                 "the payload has no URL but line:, and it did not come over a line but from {origin}; add an https URL"
+            ),
+            PlanError::BundleSigner => f.write_str(
+                "the payload asks for a bundle, and nobody can sign one: neither the site pin of this image nor the payload names \
+                 a signer; put the line that imprint-host signer prints into the site pin, or make the payload again on a \
+                 host that has a signer",
+            ),
+            PlanError::BundleOverLine => f.write_str(
+                "the payload asks for a bundle, which a server brings over the network, and it has no https URL; add a network \
+                 to the node's record, and make the payload again",
+            ),
+            PlanError::BundleInRealRoot => f.write_str(
+                "the payload asks for a bundle, which is laid over the root before the system starts, and this is no initramfs; \
+                 boot an image with imprint in its initramfs, or leave bundle_key out of the node's record",
             ),
             PlanError::Unsupported { item, instead } => {
                 write!(f, "{item} is not supported by this version; {instead}")

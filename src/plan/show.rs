@@ -96,6 +96,9 @@ impl fmt::Display for Plan {
             None => writeln!(f, "network    left as it is")?,
         }
         self.identity.fmt(f)?;
+        if let Some(bundle) = &self.bundle {
+            writeln!(f, "bundle     {bundle}")?;
+        }
         match self.spent() {
             Some(_) => writeln!(f, "after that removed from {}", self.origin),
             None => Ok(()),

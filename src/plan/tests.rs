@@ -15,7 +15,7 @@ const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
 const FULL: &[u8] = include_bytes!("../../tests/data/payload-full.cbor");
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
-fn typical() -> Payload {
+pub(super) fn typical() -> Payload {
     Payload::decode(TYPICAL).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn medium(medium: Medium, place: &str) -> Origin {
     Origin::Medium { medium, place: place.into() }
 }
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     Facts {
         fresh: None,
         now_at: Duration::ZERO,
@@ -52,7 +52,7 @@ fn facts() -> Facts {
     }
 }
 
-fn refused(payload: Payload, facts: &Facts) -> PlanError {
+pub(super) fn refused(payload: Payload, facts: &Facts) -> PlanError {
     plan(payload, facts, Scope::Boot).unwrap_err()
 }
 

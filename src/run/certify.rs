@@ -1,9 +1,10 @@
-//! The steps from the plan to the hand-over: key, CSR and certificate, or the key and certificate from the payload. A
-//! boot and `imprint enroll` share these steps. Never sets the clock or the network by itself; `door` does that.
+//! The steps from the plan to the hand-over: key, CSR and certificate, or the key and certificate from the payload, and the bundle of
+//! a stateless node. A boot and `imprint enroll` share these steps. Never sets the clock or the network by itself; `door` does that.
 
 use std::time::Duration;
 
 use super::door::Door;
+use super::stateless;
 use crate::chain::chain;
 use crate::checkin::{self, Ask, Context};
 use crate::console::say;
@@ -22,10 +23,12 @@ use crate::time::Deadline;
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub(super) deadline: Deadline,
+    /// How long each thing may take that begins after a wait without a limit.
+    pub(super) timeout: Duration,
     pub(super) approval: Option<Duration>,
 }
 
-/// Key, CSR, certificate and hand-over: the steps that a boot and a running system share.
+/// Key, CSR, certificate, bundle and hand-over: the steps that a boot and a running system share.
 pub(super) fn identify(
     plan: &Plan,
     seeded: &Seeded,
@@ -33,8 +36,9 @@ pub(super) fn identify(
     folder: &Folder,
     private: Private,
     timeline: &mut Timeline,
-    Limits { deadline, approval: approval_timeout }: Limits,
+    limits: Limits,
 ) -> Result<Pending, Error> {
+    let Limits { deadline, approval: approval_timeout, .. } = limits;
     let (subject, server) = match &plan.identity {
         IdentityPlan::Enrol { subject, server } => (subject, server),
         IdentityPlan::Given(given) => return adopt(plan, given, &mut door, folder, private, timeline),
@@ -65,12 +69,28 @@ pub(super) fn identify(
         *detail = format!("{} by {}", issued.facts().subject, issued.server());
         Ok::<_, Error>(issued)
     })?;
+    // Before the hand-over: a lease that is renewed meanwhile is handed over as it is in the end.
+    let obtained = match &plan.bundle {
+        Some(bundle) => {
+            let about =
+                stateless::About { bundle, server, issued: &issued, identity: &identity, user_agent: &user_agent };
+            Some(timeline.step("bundle", |detail| stateless::obtain(&about, &mut door, limits, detail))?)
+        }
+        None => None,
+    };
+    if let Some(obtained) = &obtained {
+        let described = obtained.description();
+        timeline.staged(described.counter, described.code.clone());
+    }
     timeline.step("hand-over", |detail| {
         let network = door.hand_over()?;
         let node = Node::new(plan, network.as_ref(), &identity.code(), issued.facts().not_after);
         *detail = format!("{}, valid until {}", folder.path().display(), issued.facts().not_after);
         let certificates = Certificates::new(&issued, &server.ca);
         let mut pending = handover::write(folder, private, identity, &certificates, &node)?;
+        if let Some(obtained) = &obtained {
+            obtained.stage(folder.path())?;
+        }
         leave_ca(&mut pending, &door, certificates.ca, detail);
         Ok::<_, Error>(pending)
     })

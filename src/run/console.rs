@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::end::{finish, report, stopped};
 use super::find::pin_of_machine;
 use super::look::bootif;
+use super::stateless::Asks;
 use super::{Lines, RUN_DIR, begin, story_of};
 
 use crate::confidential;
@@ -49,9 +50,12 @@ fn by_hand(
 ) -> Result<Pending, Error> {
     let deadline = Deadline::after(timeout);
     // The options on the kernel command line are for the boot and do not count here. BOOTIF is a fact and counts, and so
-    // do credentials, which can only narrow the site pin.
+    // do credentials, which can only narrow the site pin, and the words about the node's bundle: they say what the node is, not
+    // what the boot does.
     let bootif = bootif(root);
-    let options = Options { timeout, bootif: bootif.clone(), ..Options::parse("")? };
+    let of_boot = source::cmdline::text(root).ok().and_then(|text| Options::parse(&text).ok());
+    let (new_bundle, settings) = of_boot.map(|of_boot| (of_boot.new_bundle, of_boot.settings)).unwrap_or_default();
+    let options = Options { timeout, bootif: bootif.clone(), new_bundle, settings, ..Options::parse("")? };
     let pin = pin_of_machine(root, say)?;
     let origin = Origin::Line { name: String::new(), sealed: false };
     let facts = facts::gather(root, origin, None, SignedBy::Nobody, bootif, deadline)?;
@@ -68,7 +72,12 @@ fn by_hand(
             .inspect(|found| *detail = found.origin.to_string())
     })?;
     source::admitted(&found.origin, pin.is_some(), confidential::detect(root))?;
-    let (pending, _) =
-        story_of(root, folder, &options, found, pin, timeline, Lines { line: line.as_ref(), doors: &mut None })?;
+    if line.as_ref().is_some_and(|line| !line.is_open()) {
+        // No host speaks there, so the terminal is that of the person again, who may be asked about the node's bundle.
+        *line = None;
+    }
+    let asks = if line.is_none() { Asks::Here } else { Asks::Nowhere };
+    let lines = Lines { line: line.as_ref(), doors: &mut None, places: asks };
+    let (pending, _) = story_of(root, folder, &options, found, pin, timeline, lines)?;
     Ok(pending)
 }

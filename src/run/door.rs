@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::stateless::Making;
 use crate::apply::clock::ClockError;
 use crate::apply::network::{LinkReport, Network, NetworkError, Race};
 use crate::apply::{clock, network};
@@ -15,7 +16,8 @@ use crate::handover;
 use crate::plan::Plan;
 use crate::time::{Deadline, Timestamp};
 
-/// The only way for a check-in to change clock and network, and the network that results.
+/// The only way for a check-in to change clock and network, and the network that results. What is needed of the machine to make a bundle
+/// comes in here, too.
 pub(super) struct Door<'a> {
     pub(super) root: &'a Path,
     /// False on a running system: its clock and network must not be changed.
@@ -23,6 +25,7 @@ pub(super) struct Door<'a> {
     pub(super) race: Option<Race<'a>>,
     /// The line that the payload came on.
     pub(super) line: Option<&'a Dialogue>,
+    pub(super) making: Making<'a>,
 }
 
 impl Door<'_> {

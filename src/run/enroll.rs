@@ -9,6 +9,7 @@ use super::end::{finish, stopped};
 use super::find::pin_of_machine;
 use super::look::{Judged, planned};
 use super::signed_words;
+use super::stateless::Making;
 use crate::console::say;
 use crate::error::Error;
 use crate::fault;
@@ -29,7 +30,7 @@ pub fn enroll(
     approval: Option<Duration>,
 ) -> Result<(), Error> {
     let mut timeline = Timeline::new(|step| say(&step.to_string()));
-    let limits = Limits { deadline: Deadline::after(timeout), approval };
+    let limits = Limits { deadline: Deadline::after(timeout), timeout, approval };
     let folder = Folder::make(out)?;
     fault::recorded_in(out, timeline.record());
     match enroll_story(root, file, &folder, limits, &mut timeline) {
@@ -57,6 +58,7 @@ fn enroll_story(
     let plan = timeline.step("plan", |_| planned(root, found, judged, Scope::CertificateOnly, deadline))?;
     timeline.planned(&plan);
     let seeded = timeline.step("entropy", |_| Seeded::ready(deadline))?;
-    let door = Door { root, boot: false, race: None, line: None };
+    // A running system has its configuration: its plan has no bundle.
+    let door = Door { root, boot: false, race: None, line: None, making: Making::default() };
     identify(&plan, &seeded, door, folder, Private::Directory, timeline, limits)
 }

@@ -15,20 +15,26 @@ use crate::payload::{HardwareAddress, Payload};
 use crate::plan::{self, Plan, Scope};
 use crate::site::{SignedBy, SitePin};
 use crate::source::admission_key::{self, INSTALLED};
-use crate::source::{self, Found, SourceError};
+use crate::source::{self, Found, SourceError, bundle_key};
 use crate::status::Status;
 use crate::time::Deadline;
 
 /// `imprint check`: shows the payload in a file, and who signed it. The site pin of this machine counts, as at a boot. A
-/// file with an admission key is shown, too; without a file, that of the image.
+/// file with an admission key or a bundle key is shown, too; without a file, those of the image.
 pub fn check(root: &Path, file: Option<&Path>) -> Result<String, Error> {
     let Some(file) = file else {
         let none = || format!("no admission key: there is neither /{} nor /{}\n", admission_key::PATH, INSTALLED);
-        return Ok(admission_key::of_image(root)?.map_or_else(none, |key| key.to_string()));
+        let admission = admission_key::of_image(root)?.map_or_else(none, |key| key.to_string());
+        let bundle = bundle_key::of_image(root).map_err(SourceError::BundleKey)?;
+        return Ok(admission + &bundle.map(|key| key.to_string()).unwrap_or_default());
     };
     let found = source::file::named(file)?;
     if AdmissionKey::is_meant(found.bytes.expose()) {
         return Ok(admission_key::parsed(file.to_owned(), found.bytes.expose())?.to_string());
+    }
+    if bundle_key::is_meant(found.bytes.expose()) {
+        let key = bundle_key::named(file.to_owned(), found.bytes.expose()).map_err(SourceError::BundleKey)?;
+        return Ok(key.to_string());
     }
     let pin = pin_of_machine(root, complain)?;
     let (payload, signed) = source::decode(&found, pin.as_ref(), None)?;

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::hash::sha512_crypt;
 use super::typed::{Key as Pressed, Typed};
+use super::words::{self, say};
 use crate::payload::{HardwareAddress, InterfaceName, Link, LinkKind, Match};
 use crate::setting::{Key, SETTINGS, SettingError, Settings};
 
@@ -235,7 +236,7 @@ impl Script {
         let key = question.key();
         match text {
             "?" => {
-                self.explain(question, out);
+                words::explain(key, self.port(question).and_then(|port| port.mac.as_ref()), out);
                 return;
             }
             // Only a password may have blanks at its ends, or be nothing but blanks.
@@ -274,8 +275,8 @@ impl Script {
         let mut settings = Settings::default();
         let key = question.key();
         match question {
-            Question::Link(port) => {
-                let name = self.start.links.get(port).map(Port::matching).unwrap_or_default();
+            Question::Link(_) => {
+                let name = self.port(question).map(Port::matching).unwrap_or_default();
                 settings.add(key, &format!("{name},{text}"))?;
             }
             // A key has blanks in it.
@@ -360,9 +361,7 @@ impl Script {
 
     fn prompt(&self, question: Question) -> String {
         let mut text = self.label(question);
-        if let Question::Link(port) = question
-            && let Some(port) = self.start.links.get(port)
-        {
+        if let Some(port) = self.port(question) {
             let _ = write!(text, ", {}", port.words);
         }
         let _ = write!(text, " [{}]: ", self.value(question, true));
@@ -370,9 +369,14 @@ impl Script {
     }
 
     fn label(&self, question: Question) -> String {
+        self.port(question).map_or_else(|| words::label(question.key()).to_owned(), |port| port.name.to_string())
+    }
+
+    /// The link that is asked about.
+    fn port(&self, question: Question) -> Option<&Port> {
         match question {
-            Question::Of(key) => label(key).to_owned(),
-            Question::Link(port) => self.start.links.get(port).map(|port| port.name.to_string()).unwrap_or_default(),
+            Question::Link(port) => self.start.links.get(port),
+            Question::Of(_) => None,
         }
     }
 
@@ -401,31 +405,6 @@ impl Script {
                 items.to_owned()
             }
             (_, texts) => texts.iter().map(|text| text.as_str()).collect::<Vec<_>>().join(" "),
-        }
-    }
-
-    fn explain(&self, question: Question, out: &mut Vec<u8>) {
-        let row = question.key().row();
-        match question {
-            Question::Link(port) => {
-                let port = self.start.links.get(port);
-                let mac = port.and_then(|port| port.mac.as_ref()).map_or(String::new(), |mac| format!(" ({mac})"));
-                say(
-                    out,
-                    &format!("  what this link{mac} has, with commas or blanks between: dhcp4, slaac, ADDRESS/LENGTH,"),
-                );
-                say(out, "  via=GATEWAY, route=NETWORK/LENGTH-GATEWAY, mtu=BYTES; - leaves it as the image has it");
-            }
-            Question::Of(Key::Password) => {
-                say(out, "  root's password; it is not shown, and only its hash goes into the bundle; - is none");
-            }
-            Question::Of(_) => {
-                say(out, &format!("  {}: {}", row.meaning, row.takes));
-                if row.most > 1 {
-                    let between = if row.key == Key::Ssh { "one a line" } else { "with commas or blanks between" };
-                    say(out, &format!("  up to {}, {between}", row.most));
-                }
-            }
         }
     }
 }
@@ -483,28 +462,6 @@ fn beginning(start: &mut Start) -> Vec<Option<Link>> {
     // For a restart.
     start.defaults.links = links.iter().flatten().cloned().collect();
     links
-}
-
-fn label(key: Key) -> &'static str {
-    match key {
-        Key::Hostname => "host name",
-        Key::Link => "link",
-        Key::Dns => "name servers",
-        Key::Search => "search domains",
-        Key::Ntp => "NTP servers",
-        Key::Timezone => "time zone",
-        Key::Ssh => "SSH key",
-        Key::Syslog => "syslog server",
-        Key::Engine => "engine",
-        Key::Storage => "storage",
-        Key::Password => "root password",
-    }
-}
-
-/// One line.
-fn say(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

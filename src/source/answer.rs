@@ -7,7 +7,7 @@ use crate::secret::Secret;
 
 /// The labels of volumes that are wanted by default. Case does not matter.
 pub const LABELS: [&str; 3] = ["IMPRINT", "config-2", "cidata"];
-/// The label of a medium with an admission key. Such a volume is never a source of payloads.
+/// The label of a medium with an admission key or a bundle key. Such a volume is never a source of payloads.
 pub const KEY_LABEL: &str = "IMPRINT-KEY";
 /// The longest answer in bytes: [`MAX_PAYLOADS`], and for each part less than 16 KiB of labels and messages.
 pub const MAX_ANSWER: usize = MAX_PAYLOADS * MAX_LEN + MAX_PARTS * 16 * 1024 + 2048;
@@ -101,6 +101,8 @@ pub enum Place {
     NoCloudUserData,
     /// An admission key, on a volume with the label [`KEY_LABEL`].
     Key,
+    /// The key of the node's bundles, on such a volume.
+    BundleKey,
 }
 
 impl Place {
@@ -122,6 +124,7 @@ impl Place {
             Place::OpenStackVendorData2 => &["openstack", "latest", "vendor_data2.json"],
             Place::NoCloudUserData => &["user-data"],
             Place::Key => &["imprint", "key"],
+            Place::BundleKey => &["imprint", "bundle-key"],
         }
     }
 }
@@ -276,6 +279,7 @@ fn code(place: Place) -> u8 {
         Place::OpenStackVendorData2 => 3,
         Place::NoCloudUserData => 4,
         Place::Key => 5,
+        Place::BundleKey => 6,
     }
 }
 
@@ -306,7 +310,8 @@ fn content(rest: &mut &[u8]) -> Option<Content> {
     while rest.first() == Some(&FILE) && files.len() < Place::ALL.len() {
         byte(rest)?;
         let [code] = span(rest, 1)? else { return None };
-        let place = Place::ALL.map(|(place, _)| place).into_iter().chain([Place::Key]).nth(usize::from(*code))?;
+        let keys = [Place::Key, Place::BundleKey];
+        let place = Place::ALL.map(|(place, _)| place).into_iter().chain(keys).nth(usize::from(*code))?;
         files.push((place, looked(rest)?));
     }
     Some(Content { format, labels, files })
@@ -487,10 +492,10 @@ mod tests {
             ("more files than places", of(&[start.clone(), end.repeat(Place::ALL.len() + 1)])),
             (
                 "a file that there is not",
-                // Behind those of payloads there is that of a key.
+                // Behind those of payloads there are those of keys.
                 of(&[
                     start.clone(),
-                    piece(FILE, 1, &[u8::try_from(Place::ALL.len() + 1).unwrap()]),
+                    piece(FILE, 1, &[u8::try_from(Place::ALL.len() + 2).unwrap()]),
                     piece(ABSENT, 0, b""),
                 ]),
             ),

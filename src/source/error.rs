@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::bundle_key::BundleKeyError;
 use super::{CredentialError, EfiVarError, Origin, RootFileError};
 use crate::confidential::Confidential;
 use crate::line::admission::KeyFileError;
@@ -164,6 +165,8 @@ pub enum SourceError {
     NoTerminal,
     /// The site pin of the image cannot be used.
     Pin(PinError),
+    /// A bundle key that a person names, or that of the image, cannot be used.
+    BundleKey(BundleKeyError),
 }
 
 /// The error message of a drive's reader. The reader had a [`super::medium::VolumeError`]; the pipe carries only its
@@ -274,14 +277,15 @@ impl fmt::Display for SourceError {
             SourceError::ReadByHypervisor { item, origin, machine } => write!(
                 f,
                 "this is a confidential virtual machine ({machine}), whoever runs it can read the payload ({origin}), and the \
-                 payload holds {item}; have the node make its key, with a token that is good once, or bring the payload on \
-                 an encrypted root (/etc/imprint/payload)"
+                 payload holds {item}; have the node make its key, with a token that is good once, and have it take the key of \
+                 its bundles from the image, or bring the payload on an encrypted root (/etc/imprint/payload)"
             ),
             SourceError::Differ { first, second } => {
                 write!(f, "two different payloads: one from {first}, one from {second}; remove one")
             }
             SourceError::Nothing { looked, remedy } => write!(f, "no payload found ({looked}); {remedy}"),
             SourceError::Pin(error) => error.fmt(f),
+            SourceError::BundleKey(error) => error.fmt(f),
         }
     }
 }
@@ -296,6 +300,7 @@ impl std::error::Error for SourceError {
             SourceError::Line(error) => error.source(),
             SourceError::Key(error) => error.source(),
             SourceError::Pin(error) => error.source(),
+            SourceError::BundleKey(error) => error.source(),
             SourceError::RootFile(error) => error.source(),
             SourceError::EfiVar(error) => error.source(),
             _ => None,

@@ -49,8 +49,8 @@ pub struct Wanted<'a> {
 /// The words for [`Wanted::partitions`].
 const WITH_PARTITIONS: &str = "partitions";
 const WHOLE: &str = "whole";
-/// The word for an admission key in the place of payloads.
-const KEY: &str = "key";
+/// The words for a key in the place of payloads, and its place.
+const KEYS: [(&str, Place); 2] = [("key", Place::Key), ("bundle-key", Place::BundleKey)];
 
 /// A process that reads one drive. Dropping it kills the process. A process that hangs in the kernel stays behind.
 pub struct Reader {
@@ -69,10 +69,11 @@ impl Reader {
         Reader::begin(command)
     }
 
-    /// Begins to look for an admission key on the drive of a device node.
-    pub fn for_key(program: &Path, node: &Path) -> io::Result<Reader> {
+    /// Begins to look for a key on the drive of a device node: an admission key, or the key of bundles.
+    pub fn for_key(program: &Path, node: &Path, place: Place) -> io::Result<Reader> {
+        let word = KEYS.iter().find(|(_, known)| *known == place).map(|(word, _)| *word);
         let mut command = Command::new(program);
-        command.arg(WORD).arg(node).arg(KEY);
+        command.arg(WORD).arg(node).arg(word.ok_or(io::ErrorKind::InvalidInput)?);
         Reader::begin(command)
     }
 
@@ -127,24 +128,34 @@ impl Drop for Reader {
     }
 }
 
-/// The reader process: `read-drive NODE whole|partitions LABEL…` or `read-drive NODE key`. It writes its answer to standard output.
+/// What a reader process is to read.
+#[derive(Clone, Copy)]
+enum Task<'a> {
+    Payload(Wanted<'a>),
+    Key(Place),
+}
+
+/// The reader process: `read-drive NODE whole|partitions LABEL…`, or `read-drive NODE key|bundle-key`. It writes its answer to standard
+/// output.
 pub fn serve(words: &[&str]) -> io::Result<()> {
-    let (node, wanted) = match words {
-        [node, WHOLE, labels @ ..] => (node, Some(Wanted { labels, partitions: false })),
-        [node, WITH_PARTITIONS, labels @ ..] => (node, Some(Wanted { labels, partitions: true })),
-        [node, KEY] => (node, None),
+    let (node, task) = match words {
+        [node, WHOLE, labels @ ..] => (node, Task::Payload(Wanted { labels, partitions: false })),
+        [node, WITH_PARTITIONS, labels @ ..] => (node, Task::Payload(Wanted { labels, partitions: true })),
+        [node, word] => {
+            let place = KEYS.iter().find(|(known, _)| known == word).map(|(_, place)| *place);
+            (node, Task::Key(place.ok_or(io::ErrorKind::InvalidInput)?))
+        }
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     };
     sys::close_inherited_files();
     // The kernel kills the reader when its parent ends, until the reader confines itself: nobody would read the answer.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    let answer = read(Path::new(node), wanted);
+    let answer = read(Path::new(node), task);
     io::stdout().write_all(answer.encode().expose())?;
     io::stdout().flush()
 }
 
-/// `wanted`: `None` for an admission key.
-fn read(node: &Path, wanted: Option<Wanted<'_>>) -> Answer {
+fn read(node: &Path, task: Task<'_>) -> Answer {
     let device = match File::open(node) {
         // Never closed here: the filter does not allow close(2), and the end of the process closes the file.
         Ok(device) => ManuallyDrop::new(device),
@@ -153,9 +164,9 @@ fn read(node: &Path, wanted: Option<Wanted<'_>>) -> Answer {
     match confine() {
         Ok(confined) => {
             let (mut device, filtered) = (Window::whole(&*device), confined.filtered);
-            let medium = match wanted {
-                Some(wanted) => look(&mut device, wanted, filtered),
-                None => look_for_key(&mut device, filtered),
+            let medium = match task {
+                Task::Payload(wanted) => look(&mut device, wanted, filtered),
+                Task::Key(place) => look_for_key(&mut device, place, filtered),
             };
             match medium {
                 Ok(medium) => Answer::Medium(medium),
@@ -201,31 +212,39 @@ pub fn look(device: &mut Window<impl Read + Seek>, wanted: Wanted<'_>, filtered:
     Ok(medium)
 }
 
-/// Reads the admission key of a stick: of a volume that has the whole medium, and of the volumes in its partitions, since
-/// sticks are sold with one partition.
-pub fn look_for_key(device: &mut Window<impl Read + Seek>, filtered: bool) -> Result<Medium, VolumeError> {
+/// Reads the key of a stick: of a volume that has the whole medium, and of the volumes in its partitions, since sticks are sold
+/// with one partition.
+pub fn look_for_key(
+    device: &mut Window<impl Read + Seek>,
+    place: Place,
+    filtered: bool,
+) -> Result<Medium, VolumeError> {
     let mut medium = Medium { filtered, fault: None, parts: Vec::new() };
-    medium.parts.extend(with_key(device, 0)?);
+    medium.parts.extend(with_key(device, 0, place)?);
     let partitions = partition::table(device).ok().flatten().map(|table| table.partitions).unwrap_or_default();
     for partition in partitions.iter().take(MAX_PARTITIONS) {
         if medium.parts.len() == MAX_KEYS {
             break;
         }
         let (start, len) = partition.place();
+        // mformat and other programs write a table into the boot sector of a volume, whose partition is the volume itself.
+        if start == 0 && !medium.parts.is_empty() {
+            continue;
+        }
         device.narrow(start, len);
         // What is in other partitions is no concern of the stick's.
-        medium.parts.extend(with_key(device, partition.number).ok().flatten());
+        medium.parts.extend(with_key(device, partition.number, place).ok().flatten());
     }
     Ok(medium)
 }
 
-/// The volumes that are for an admission key, in the whole medium or in a partition.
-fn with_key(device: &mut (impl Read + Seek), number: u32) -> Result<Option<Part>, VolumeError> {
+/// The volumes that are for keys, in the whole medium or in a partition.
+fn with_key(device: &mut (impl Read + Seek), number: u32, place: Place) -> Result<Option<Part>, VolumeError> {
     let mut volumes = Vec::new();
     for volume in Volume::all(device)? {
         let labels = labels_of(&volume);
         if is_wanted(&labels, &[KEY_LABEL]) {
-            let files = vec![(Place::Key, file(device, &volume, Place::Key))];
+            let files = vec![(place, file(device, &volume, place))];
             volumes.push(Content { format: volume.format().to_owned(), labels, files });
         }
     }
@@ -288,7 +307,7 @@ fn counted(looked: Looked, left: &mut usize) -> Looked {
 fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looked {
     let most = match place {
         Place::File => MAX_LEN,
-        Place::Key => admission::MAX_FILE,
+        Place::Key | Place::BundleKey => admission::MAX_FILE,
         _ => MAX_FILE,
     };
     let bytes = match volume.file(device, place.path(), most) {
@@ -300,13 +319,13 @@ fn file(device: &mut (impl Read + Seek), volume: &Volume, place: Place) -> Looke
         // Nobody knows whose file it is, so it counts as damaged only if it is imprint/payload itself.
         Err(error) => {
             return Looked::Broken {
-                at_the_file: matches!(place, Place::File | Place::Key) && error.is_about_the_file(),
+                at_the_file: matches!(place, Place::File | Place::Key | Place::BundleKey) && error.is_about_the_file(),
                 why: chain(&error),
             };
         }
     };
     let content = match place {
-        Place::File | Place::Key => return Looked::Found(bytes),
+        Place::File | Place::Key | Place::BundleKey => return Looked::Found(bytes),
         Place::OpenStackUserData | Place::NoCloudUserData => user_data::user_data(bytes.expose()),
         Place::OpenStackVendorData | Place::OpenStackVendorData2 => user_data::vendor_data(bytes.expose()),
     };

@@ -11,6 +11,7 @@ use crate::site::{self, SignatureError, SignedBy, SitePin};
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
 const CREDENTIALS: &[u8] = include_bytes!("../../tests/data/payload-credentials.cbor");
+const BUNDLE: &[u8] = include_bytes!("../../tests/data/payload-bundle.cbor");
 const ISO: &[u8] = include_bytes!("../../tests/data/iso-plain.iso");
 
 /// Searches with this command line, in a root with this payload file and with an optical drive if `drive` is set.
@@ -224,7 +225,11 @@ fn typical(mode: TokenMode) -> Payload {
 fn what_others_can_read_may_not_bring_what_stays_secret() {
     let credentials = Payload::decode(CREDENTIALS).unwrap();
     let line = |sealed| Origin::Line { name: "ttyS0".into(), sealed };
-    for (payload, item) in [(credentials, "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")] {
+    for (payload, item) in [
+        (credentials, "a private key"),
+        (typical(TokenMode::EachBoot), "an each-boot token"),
+        (Payload::decode(BUNDLE).unwrap(), "a bundle key"),
+    ] {
         let clouds = [
             medium(Medium::OpenStackUserData, "sr0 (config-2)"),
             medium(Medium::OpenStackVendorData, "sda1 (config-2)"),
@@ -249,6 +254,11 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
         }
     }
     permitted(&medium(Medium::Cmdline, ""), &typical(TokenMode::Once), None).unwrap();
+    // A bundle whose key is elsewhere is no secret of the payload.
+    for key in [BundleKey::Image, BundleKey::Stick { pull: true }] {
+        let payload = Payload { bundle: Some(BundleTerms { key, least: 3 }), ..typical(TokenMode::Once) };
+        permitted(&medium(Medium::Cmdline, ""), &payload, None).unwrap();
+    }
 }
 
 /// Finds and decodes the payload of this command line.
@@ -503,9 +513,11 @@ fn a_confidential_machine_takes_no_lasting_secret_from_its_hypervisor() {
     let line = Origin::Line { name: "ttyS0".to_owned(), sealed: true };
     let machine = Some(Confidential::SevSnp);
     let media = crate::medium::MEDIA.iter().map(|row| medium(row.medium, "x"));
-    for (payload, item) in
-        [(Payload::decode(CREDENTIALS).unwrap(), "a private key"), (typical(TokenMode::EachBoot), "an each-boot token")]
-    {
+    for (payload, item) in [
+        (Payload::decode(CREDENTIALS).unwrap(), "a private key"),
+        (typical(TokenMode::EachBoot), "an each-boot token"),
+        (Payload::decode(BUNDLE).unwrap(), "a bundle key"),
+    ] {
         for origin in media.clone().chain([line.clone(), Origin::File("x".into())]) {
             let own =
                 matches!(origin, Origin::File(_) | Origin::Medium { medium: Medium::Initramfs | Medium::RootFile, .. });
@@ -525,8 +537,8 @@ fn a_confidential_machine_takes_no_lasting_secret_from_its_hypervisor() {
     assert_eq!(
         crate::chain::chain(&error),
         "source: this is a confidential virtual machine (SEV-SNP), whoever runs it can read the payload (line ttyS0), and \
-         the payload holds an each-boot token; have the node make its key, with a token that is good once, or bring the \
-         payload on an encrypted root (/etc/imprint/payload)"
+         the payload holds an each-boot token; have the node make its key, with a token that is good once, and have it take \
+         the key of its bundles from the image, or bring the payload on an encrypted root (/etc/imprint/payload)"
     );
 }
 

@@ -37,7 +37,8 @@ fn build(variables: &[(&str, &str)], included: &str) -> Built {
     bash.env("IMPRINT_UNIT", concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/imprint.service"))
         .env("IMPRINT_SITE", "")
         .env("IMPRINT_NETWORK", "")
-        .env("IMPRINT_KEY", "");
+        .env("IMPRINT_KEY", "")
+        .env("IMPRINT_BUNDLE_KEY", "");
     let output = bash.envs(variables.iter().copied()).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     Built { built: output.status.success(), said: String::from_utf8_lossy(&said).into_owned(), image }
@@ -158,6 +159,44 @@ fn the_admission_key_of_an_image() {
     }
     let built = build(&[("IMPRINT_KEY", "/nowhere")], "");
     assert!(!built.built && built.said.contains("FATAL imprint: /nowhere is the admission key, and cannot be read"));
+}
+
+/// The same for the key of the node's bundles. Module and agent agree on what is one, text by text.
+#[test]
+fn the_bundle_key_of_an_image() {
+    let identity = imprint::age::Identity::from_bytes(&[7; 32]);
+    let (secret, recipient) = (identity.to_text(), identity.recipient().to_string());
+    for (good, text) in [
+        (true, format!("{}\n", *secret)),
+        (true, format!("# created: 2026-11-30T00:00:00Z\n# public key: {recipient}\n\n  {}\r\n# end", *secret)),
+        (true, (*secret).clone()),
+        (false, String::new()),
+        (false, format!("# public key: {recipient}\n")),
+        (false, format!("{recipient}\n")),
+        (false, secret.to_lowercase()),
+        (false, format!("{}\n{}\n", *secret, *secret)),
+        (false, secret[..secret.len() - 1].to_owned()),
+        (false, format!("{}Q", *secret)),
+        (false, format!("{} # mine", *secret)),
+        (false, "-----BEGIN PRIVATE KEY-----\n".to_owned()),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("imprint/bundle-key");
+        std::fs::create_dir(root.path().join("imprint")).unwrap();
+        std::fs::write(&file, &text).unwrap();
+        let taken = imprint::source::bundle_key::of_image(root.path()).is_ok_and(|key| key.is_some());
+        assert_eq!(taken, good, "the agent: {text:?}");
+        let built = build(&[("IMPRINT_BUNDLE_KEY", file.to_str().unwrap())], "");
+        assert_eq!(built.built, good, "the module: {text:?}\n{}", built.said);
+        let key = built.image.path().join("imprint/bundle-key");
+        assert_eq!(key.exists(), good, "{text:?}");
+        if good {
+            assert_eq!(key.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+        }
+        assert!(!built.said.contains(&secret[..30]), "{}", built.said);
+    }
+    let built = build(&[("IMPRINT_BUNDLE_KEY", "/nowhere")], "");
+    assert!(!built.built && built.said.contains("FATAL imprint: /nowhere is the bundle key, and cannot be read"));
 }
 
 /// The kernel unpacks a file of a later archive into a folder that is there, and drops it silently where there is none.

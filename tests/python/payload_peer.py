@@ -80,6 +80,14 @@ FULL = {
 BOUND = TYPICAL | {4: {2: "SN-0042"}}
 SIGNED = {"signed-p256": ("p256", TYPICAL), "signed-ed25519": ("ed25519", BOUND)}
 
+SIGNERS = [
+    serialization.load_pem_private_key((DATA / f"signer-{word}.pem").read_bytes(), None)
+    .public_key()
+    .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    for word in ("p256", "ed25519")
+]
+BUNDLE = TYPICAL | {16: SIGNERS, 17: {0: 0, 1: bytes(range(0x40, 0x60)), 2: 7}}
+
 CREDENTIALS = {0: 1, 1: bytes(16), 2: 1, 3: 2, 8: CA, 13: {0: [CA], 1: b"\x30\x00"}}
 
 
@@ -96,7 +104,7 @@ def main() -> int:
         failed += not holds
         print(f"{'ok' if holds else 'FAILED'}: {what}")
 
-    for name, value in (("typical", TYPICAL), ("full", FULL), ("credentials", CREDENTIALS)):
+    for name, value in (("typical", TYPICAL), ("full", FULL), ("credentials", CREDENTIALS), ("bundle", BUNDLE)):
         made, path = cbor2.dumps(value, canonical=True), DATA / f"payload-{name}.cbor"
         if "--write" in sys.argv:
             path.write_bytes(made)
@@ -132,7 +140,10 @@ def main() -> int:
         (DATA / "site-signers").write_text(pin)
     check("the signers' lines of a site pin are the frozen ones", pin == (DATA / "site-signers").read_text())
     for what, broken in (
-        ("unknown critical key", TYPICAL | {16: 0}),
+        ("unknown critical key", TYPICAL | {18: 0}),
+        ("a bundle key of 31 bytes", TYPICAL | {17: {0: 0, 1: bytes(31)}}),
+        ("least counter 0", TYPICAL | {17: {0: 1, 2: 0}}),
+        ("pull false", TYPICAL | {17: {0: 2, 3: False}}),
         ("version 2", TYPICAL | {0: 2}),
         ("short id", TYPICAL | {1: bytes(15)}),
         ("no expiry", {k: v for k, v in TYPICAL.items() if k != 3}),

@@ -6,12 +6,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use imprint::bundle::{Content as Kind, Entry, EntryPath, MAX_TAR, PathError, UnitAction, Verb};
-use imprint::payload::UnitName;
+use imprint::bundle::{BundleError as Fault, Content as Kind, Entry, EntryPath, MAX_TAR, PathError, UnitAction, Verb};
+use imprint::payload::{NodeName, UnitName};
 use imprint::secret::Secret;
+use imprint::setting::Settings;
 
-use crate::record::RecordError;
 use crate::record::fields::{Table, Text, Value};
+use crate::record::{RecordError, settings};
 
 /// What a bundle is made of.
 #[derive(Default)]
@@ -45,6 +46,12 @@ pub enum ContentError {
     /// More than a bundle can hold.
     #[error("{} and what was read before have more than {MAX_TAR} bytes, the most of a bundle; put large files into the image", .0.display())]
     TooMuch(PathBuf),
+    /// A name that no node has.
+    #[error("the name of a node is invalid")]
+    Name,
+    /// The settings make no bundle.
+    #[error(transparent)]
+    Settings(Box<Fault>),
     /// The TOML.
     #[error(transparent)]
     Toml(#[from] RecordError),
@@ -113,12 +120,23 @@ impl Content {
         Ok(())
     }
 
+    /// What settings make.
+    pub fn of_settings(settings: &Settings) -> Result<Content, ContentError> {
+        // Files and units are the same for each node.
+        let node = NodeName::try_from("node").map_err(|_| ContentError::Name)?;
+        let bundle = settings.bundle(node, 1).map_err(|error| ContentError::Settings(Box::new(error)))?;
+        Ok(Content { units: bundle.units().to_vec(), entries: bundle.entries().to_vec() })
+    }
+
     /// A file in TOML. Files that it names are looked for in the folder `near`.
     pub fn of_toml(file: &str, text: &str, near: &Path) -> Result<Content, ContentError> {
         let text = Text::new(file, text);
         let parsed = text.parse()?;
         let mut table = text.root(parsed.get_ref());
-        let mut content = Content::default();
+        let mut content = match table.take("set") {
+            None => Content::default(),
+            Some(value) => Content::of_settings(&settings::settings(&value)?)?,
+        };
         let mut room = Room(MAX_TAR);
         for value in table.list("file", Ok)? {
             content.entries.push(file_entry(&value, near, &mut room)?);

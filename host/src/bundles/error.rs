@@ -1,10 +1,10 @@
 //! Why a command about bundles failed, and why a bundle of a node is none: errors and their messages. Decides nothing.
 
-use imprint::age::AgeError;
 use imprint::bundle;
 use imprint::time::Timestamp;
 
 use super::content::ContentError;
+use crate::bundle_key::BundleKeyError;
 use crate::ca::StateError;
 use crate::enrol::EnrolError;
 use crate::record::RecordError;
@@ -117,7 +117,9 @@ pub enum BundleError {
         source_of: &'static str,
     },
     /// Nothing to make a bundle of.
-    #[error("nothing to make a bundle of; give --from DIR, --from FILE.toml or --age FILE")]
+    #[error(
+        "nothing to make a bundle of; give --from DIR, --from FILE.toml or --age FILE, or write [set] into the record"
+    )]
     NoContent,
     /// The content of a bundle.
     #[error(transparent)]
@@ -132,9 +134,9 @@ pub enum BundleError {
         /// Its code.
         code: String,
     },
-    /// The stored key of a node is damaged.
-    #[error("the bundle key of {0} in the store is damaged; restore a backup")]
-    Key(String),
+    /// The key of the node.
+    #[error(transparent)]
+    Key(#[from] BundleKeyError),
     /// A bundle that is stored here cannot be read.
     #[error("reading {what} of {node}")]
     Unreadable {
@@ -145,9 +147,6 @@ pub enum BundleError {
         /// Why not.
         source: Box<BadUpload>,
     },
-    /// An age file cannot be made, or a key not be made.
-    #[error(transparent)]
-    Age(AgeError),
     /// A bundle cannot be made.
     #[error(transparent)]
     Bundle(Box<bundle::BundleError>),
@@ -169,7 +168,7 @@ impl BundleError {
     /// For decisions about requests of nodes: a fault of the store or the CA. Other errors are answers; `Err` has them.
     pub(super) fn fault(self) -> Result<EnrolError, BundleError> {
         match self {
-            BundleError::Store(error) => Ok(EnrolError::Store(error)),
+            BundleError::Store(error) | BundleError::Key(BundleKeyError::Store(error)) => Ok(EnrolError::Store(error)),
             BundleError::Ca(error) => Ok(EnrolError::Ca(error)),
             BundleError::Record(error) => Ok(EnrolError::Record(error)),
             other => Err(other),

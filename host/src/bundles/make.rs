@@ -40,48 +40,66 @@ pub fn make(
     recipients: &[Recipient],
     now: Timestamp,
 ) -> Result<Made, BundleError> {
+    decided(state, now, |desk, by| make_one(desk, by, node, source, recipients))
+}
+
+/// As [`make`], for many nodes: all of them or none.
+pub fn make_all(state: &mut State, sources: Vec<(String, Source)>, now: Timestamp) -> Result<(), BundleError> {
     decided(state, now, |desk, by| {
-        let terms = terms(desk, node)?;
-        let counter = next_counter(desk.changes, node)?;
-        let (age, tag) = match source {
-            Source::Content(content) => {
-                let Content { units, entries } = content;
-                let name = NodeName::try_from(node).map_err(|_| BundleError::NoSuchNode(node.to_owned()))?;
-                let bundle = Bundle::new(name, counter, units, entries).map_err(made)?;
-                let tag = terms.key.held().map(|key| bundle.tag(key)).transpose().map_err(made)?;
-                if let Some(row) = unchanged(desk, node, tag, &terms)? {
-                    // It was asked for another one, and this is what there is to be.
-                    desk.changes.bundle_renewed(node)?;
-                    return Ok(Made { row, unchanged: true });
-                }
-                (bundle.encrypt(&openers(node, &terms.key, recipients)?).map_err(made)?, tag)
-            }
-            Source::Age(age) => {
-                let tag = foreign(&age, node, counter, &terms)?;
-                (age, tag)
-            }
-        };
-        let (sha256, code) = (sha256(&age), bundle::code(&age).to_string());
-        let length = u64::try_from(age.len()).unwrap_or(u64::MAX);
-        let seal = signed(desk.ca, &ToSign { node, counter, approver: by, sha256, length }, now)?;
-        let new = NewBundle {
-            node,
-            tag,
-            key: &terms.key.shown(),
-            sha256,
-            code: &code,
-            age: &age,
-            made_by: by,
-            peer: None,
-            content_of: None,
-        };
-        desk.changes.add_bundle(&new, Some(&Signed { counter, seal: &seal, by }), now)?;
-        desk.changes.bundle_renewed(node)?;
-        audit(desk, node, None, "bundle", &format!("{code}, {length} bytes: version {counter}"))?;
-        let row = desk.changes.bundle(node, counter)?;
-        let row = row.ok_or_else(|| BundleError::NoSuchVersion { node: node.to_owned(), counter })?;
-        Ok(Made { row, unchanged: false })
+        sources.into_iter().try_for_each(|(node, source)| make_one(desk, by, &node, source, &[]).map(|_| ()))
     })
+}
+
+fn make_one(
+    desk: &Desk<'_>,
+    by: &str,
+    node: &str,
+    source: Source,
+    recipients: &[Recipient],
+) -> Result<Made, BundleError> {
+    let now = desk.now;
+    let terms = terms(desk, node)?;
+    let counter = next_counter(desk.changes, node)?;
+    let (age, tag) = match source {
+        Source::Content(content) => {
+            let Content { units, entries } = content;
+            let name = NodeName::try_from(node).map_err(|_| BundleError::NoSuchNode(node.to_owned()))?;
+            let bundle = Bundle::new(name, counter, units, entries).map_err(made)?;
+            let tag = terms.key.held().map(|key| bundle.tag(key)).transpose().map_err(made)?;
+            // Somebody else who can open it is a change that the tag does not show.
+            let same = if recipients.is_empty() { unchanged(desk, node, tag, &terms)? } else { None };
+            if let Some(row) = same {
+                // It was asked for another one, and this is what there is to be.
+                desk.changes.bundle_renewed(node)?;
+                return Ok(Made { row, unchanged: true });
+            }
+            (bundle.encrypt(&openers(node, &terms.key, recipients)?).map_err(made)?, tag)
+        }
+        Source::Age(age) => {
+            let tag = foreign(&age, node, counter, &terms)?;
+            (age, tag)
+        }
+    };
+    let (sha256, code) = (sha256(&age), bundle::code(&age).to_string());
+    let length = u64::try_from(age.len()).unwrap_or(u64::MAX);
+    let seal = signed(desk.ca, &ToSign { node, counter, approver: by, sha256, length }, now)?;
+    let new = NewBundle {
+        node,
+        tag,
+        key: &terms.key.shown(),
+        sha256,
+        code: &code,
+        age: &age,
+        made_by: by,
+        peer: None,
+        content_of: None,
+    };
+    desk.changes.add_bundle(&new, Some(&Signed { counter, seal: &seal, by }), now)?;
+    desk.changes.bundle_renewed(node)?;
+    audit(desk, node, None, "bundle", &format!("{code}, {length} bytes: version {counter}"))?;
+    let row = desk.changes.bundle(node, counter)?;
+    let row = row.ok_or_else(|| BundleError::NoSuchVersion { node: node.to_owned(), counter })?;
+    Ok(Made { row, unchanged: false })
 }
 
 fn made(error: Fault) -> BundleError {

@@ -79,9 +79,12 @@ pub enum Put {
 }
 
 /// Whether a node may send a bundle with this tag.
-pub fn may_upload(desk: &Desk<'_>, node: &str, tag: &[u8; 32]) -> Result<May, EnrolError> {
+pub fn may_upload(desk: &Desk<'_>, node: &str, tag: &[u8; 32], peer: &str) -> Result<May, EnrolError> {
     match before(desk, node, tag)? {
-        Err(answer) => Ok(May::Not(answer)),
+        Err(answer) => {
+            tell_refused(desk, node, &answer, peer)?;
+            Ok(May::Not(answer))
+        }
         Ok((terms, next)) => {
             let key = match terms.key {
                 Key::Held(identity) => Some(identity),

@@ -147,6 +147,9 @@ pub(super) enum Command {
         /// How long each may take
         #[arg(long, default_value = "10m", value_parser = wait)]
         timeout: Duration,
+        /// Each also fetches, verifies and opens a bundle, and reports that it is available
+        #[arg(long)]
+        bundle: bool,
     },
     /// Print a completion script for a shell
     Completions {

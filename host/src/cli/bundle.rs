@@ -77,7 +77,7 @@ fn make(cli: &Cli, arguments: &MakeArgs, now: Timestamp) -> Result<(), CliError>
             Source::Age(bytes)
         }
         (Some(path), None) => Source::Content(Content::read(path).map_err(BundleError::Content)?),
-        (None, None) => return Err(BundleError::NoContent.into()),
+        (None, None) => Source::Content(bundles::of_record(&state, node)?),
     };
     let bundles::Made { row, unchanged } = bundles::make(&mut state, node, source, recipient, now)?;
     let (counter, code) = (row.counter.unwrap_or_default(), &row.code);

@@ -105,7 +105,7 @@ pub enum CliError {
     #[error(transparent)]
     Load(Box<LoadError>),
     /// After a storm some nodes have no certificate, or more than one.
-    #[error("{failed} nodes have no certificate, {doubled} have two")]
+    #[error("{failed} nodes have no certificate, or are not available; {doubled} have two")]
     Stormed {
         /// Nodes without a certificate.
         failed: usize,

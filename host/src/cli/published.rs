@@ -220,6 +220,9 @@ pub(super) struct Stormed<'a> {
     pub(super) nodes: usize,
     pub(super) enrolled: usize,
     pub(super) doubled: usize,
+    /// With `--bundle`: how many nodes have reported that they are available.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) available: Option<usize>,
     pub(super) retries: u64,
     pub(super) busy: u64,
     pub(super) memory: u64,
@@ -310,6 +313,7 @@ mod tests {
                     nodes: 1,
                     enrolled: 2,
                     doubled: 3,
+                    available: None,
                     retries: 4,
                     busy: 5,
                     memory: 6,

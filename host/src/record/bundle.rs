@@ -4,6 +4,7 @@ use imprint::age::Recipient;
 
 use super::fields::{RecordError, Table};
 use super::one_of;
+use crate::admission::Admit;
 
 /// What a record says about the node's bundle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,13 +50,14 @@ impl Approval {
     pub const ALL: [(Approval, &str); 2] = [(Approval::Admin, "admin"), (Approval::Auto, "auto")];
 }
 
-/// Reads the keys. `None`: the node has no bundle.
-pub(super) fn rule(table: &mut Table<'_>) -> Result<Option<BundleRule>, RecordError> {
-    let key = table.take("bundle_key").map(|value| one_of(&value, &KeySource::ALL)).transpose()?;
+/// Takes `bundle_key` and what belongs to it. `None`: the node has no bundle. `admit`: who is let in as this node at a door.
+pub(super) fn rule(table: &mut Table<'_>, admit: Admit) -> Result<Option<BundleRule>, RecordError> {
+    let given = table.take("bundle_key");
+    let key = given.as_ref().map(|value| one_of(value, &KeySource::ALL)).transpose()?;
     let approve = table.take("bundle_approve");
     let recipient = table.take("bundle_recipient");
     let pull = table.take("bundle_pull");
-    let Some(key) = key else {
+    let Some((key, given)) = key.zip(given) else {
         return match approve.or(recipient).or(pull) {
             Some(other) => {
                 Err(other.error("has no meaning without bundle_key; add bundle_key = \"payload\", or leave it out"))
@@ -63,6 +65,14 @@ pub(super) fn rule(table: &mut Table<'_>) -> Result<Option<BundleRule>, RecordEr
             None => Ok(None),
         };
     };
+    if key == KeySource::Payload && matches!(admit, Admit::ApproveOnce | Admit::Known) {
+        let why = format!(
+            "\"payload\" does not go with admit = \"{}\": a node that is let in for what it says of itself gets no key; write \
+             \"image\" or \"stick\", or another admit",
+            admit.word()
+        );
+        return Err(given.error(why));
+    }
     if let Some(recipient) = recipient.as_ref().filter(|_| key == KeySource::Payload) {
         return Err(recipient.error("the key of the payload is made here, so its recipient is known; leave it out"));
     }
@@ -73,4 +83,96 @@ pub(super) fn rule(table: &mut Table<'_>) -> Result<Option<BundleRule>, RecordEr
     let recipient = recipient.map(|value| Recipient::parse(value.string()?).map_err(|error| value.error(error)));
     let pull = pull.map_or(Ok(false), |value| value.bool())?;
     Ok(Some(BundleRule { key, approve, recipient: recipient.transpose()?, pull }))
+}
+
+#[cfg(test)]
+mod tests {
+    use imprint::age::Identity;
+
+    use super::super::Record;
+    use super::*;
+
+    const LEAST: &str = "name = \"node1\"\nsubject = [\"CN=node1\"]\n";
+
+    fn read(text: &str) -> Result<Record, RecordError> {
+        Record::of_store("node1.toml", &format!("{LEAST}{text}\n"), &[])
+    }
+
+    #[test]
+    fn what_a_record_says_about_bundles() {
+        assert_eq!(read("").unwrap().bundle, None);
+        let rule = |text: &str| read(text).unwrap().bundle.unwrap();
+        let plain = BundleRule { key: KeySource::Payload, approve: Approval::Admin, recipient: None, pull: false };
+        assert_eq!(rule("bundle_key = \"payload\""), plain);
+        assert_eq!(
+            rule("bundle_key = \"image\"\nbundle_approve = \"auto\""),
+            BundleRule { key: KeySource::Image, approve: Approval::Auto, ..plain }
+        );
+        let recipient = Identity::from_bytes(&[7; 32]).recipient();
+        let text = format!("bundle_key = \"stick\"\nbundle_pull = true\nbundle_recipient = \"{recipient}\"");
+        let stick = BundleRule { key: KeySource::Stick, recipient: Some(recipient), pull: true, ..plain };
+        assert_eq!(rule(&text), stick);
+        // Who is let in for its words may have a key that is not of this host.
+        let known = "admit = \"known\"\nbind = { serial = \"S\" }\nbundle_key = \"image\"";
+        assert_eq!(rule(known).key, KeySource::Image);
+    }
+
+    /// Each case is appended to a minimal record, so that its first line is line 3.
+    #[test]
+    fn an_error_names_file_line_and_key() {
+        let secret = Identity::from_bytes(&[7; 32]).to_text();
+        let secret = format!("bundle_key = \"image\"\nbundle_recipient = \"{}\"", *secret);
+        let cases = [
+            ("bundle_key = \"tpm\"", "node1.toml:3: bundle_key: \"tpm\" is not one of payload, image, stick"),
+            ("bundle_key = true", "node1.toml:3: bundle_key: want a string, not boolean"),
+            (
+                "bundle_approve = \"auto\"",
+                "node1.toml:3: bundle_approve: has no meaning without bundle_key; add bundle_key = \"payload\", or leave it out",
+            ),
+            (
+                "bundle_pull = true",
+                "node1.toml:3: bundle_pull: has no meaning without bundle_key; add bundle_key = \"payload\", or leave it out",
+            ),
+            (
+                "bundle_key = \"image\"\nbundle_pull = true",
+                "node1.toml:4: bundle_pull: only a stick can be pulled; write bundle_key = \"stick\", or leave it out",
+            ),
+            (
+                "bundle_key = \"stick\"\nbundle_pull = \"yes\"",
+                "node1.toml:4: bundle_pull: want true or false, not string",
+            ),
+            (
+                "bundle_key = \"payload\"\nbundle_approve = \"me\"",
+                "node1.toml:4: bundle_approve: \"me\" is not one of admin, auto",
+            ),
+            (
+                "bundle_key = \"payload\"\nbundle_recipient = \"age1\"",
+                "node1.toml:4: bundle_recipient: the key of the payload is made here, so its recipient is known; leave it out",
+            ),
+            (
+                "bundle_key = \"image\"\nbundle_recipient = \"age1\"",
+                "node1.toml:4: bundle_recipient: not an age recipient; want age1 and 58 characters, as age-keygen -y writes them",
+            ),
+            // The secret is not in the message.
+            (
+                &secret,
+                "node1.toml:4: bundle_recipient: this is an identity, a secret key; want its recipient, which age-keygen -y \
+                 prints",
+            ),
+            (
+                "admit = \"known\"\nbind = { serial = \"S\" }\nbundle_key = \"payload\"",
+                "node1.toml:5: bundle_key: \"payload\" does not go with admit = \"known\": a node that is let in for what it says \
+                 of itself gets no key; write \"image\" or \"stick\", or another admit",
+            ),
+            (
+                "admit = \"approve-once\"\nclaims_suffice = true\nbundle_key = \"payload\"",
+                "node1.toml:5: bundle_key: \"payload\" does not go with admit = \"approve-once\": a node that is let in for what \
+                 it says of itself gets no key; write \"image\" or \"stick\", or another admit",
+            ),
+            ("bundle_keys = \"image\"", "node1.toml:3: bundle_keys: unknown key; did you mean bundle_key?"),
+        ];
+        for (text, want) in cases {
+            assert_eq!(read(text).unwrap_err().to_string(), want, "{text}");
+        }
+    }
 }

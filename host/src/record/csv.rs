@@ -9,11 +9,12 @@ use super::RecordError;
 use super::template::{Template, bare_value, escaped};
 
 /// Columns whose cell is one string.
-const STRINGS: [&str; 6] = ["name", "hostname", "key", "enrol", "validity", "admit"];
+const STRINGS: [&str; 9] =
+    ["name", "hostname", "key", "enrol", "validity", "admit", "bundle_key", "bundle_approve", "bundle_recipient"];
 /// Columns whose cell is a list, separated by semicolons.
 const LISTS: [&str; 5] = ["subject", "sans", "usages", "issuers", "admission_key"];
 /// Columns whose cell is true or false.
-const FLAGS: [&str; 1] = ["claims_suffice"];
+const FLAGS: [&str; 2] = ["claims_suffice", "bundle_pull"];
 /// Columns of the table `bind`: strings, lists, numbers.
 const BIND_STRINGS: [&str; 4] = ["bind.uuid", "bind.serial", "bind.tap", "bind.vm"];
 const BIND_LISTS: [&str; 1] = ["bind.macs"];
@@ -198,11 +199,26 @@ mod tests {
     }
 
     #[test]
+    fn whose_bundles() {
+        let text =
+            "name,bundle_key,bundle_approve,bundle_recipient,bundle_pull\na,payload,auto,,\nb,stick,,age1x,true\n";
+        let rows = rows("nodes.csv", text.as_bytes(), ("template.toml", "")).unwrap();
+        let records: Vec<&str> = rows.iter().map(|row| row.record.as_str()).collect();
+        assert_eq!(
+            records,
+            [
+                "name = \"a\"\nbundle_key = \"payload\"\nbundle_approve = \"auto\"\n",
+                "name = \"b\"\nbundle_key = \"stick\"\nbundle_recipient = \"age1x\"\nbundle_pull = true\n",
+            ]
+        );
+    }
+
+    #[test]
     fn errors_name_file_line_and_column() {
         assert_eq!(
             problem("name,rack\nnode1,7\n", ""),
-            "nodes.csv:1: rack: unknown column; known: name, hostname, key, enrol, validity, admit, subject, sans, \
-             usages, issuers, admission_key, claims_suffice, bind.uuid, bind.serial, bind.tap, bind.vm, bind.macs, \
+            "nodes.csv:1: rack: unknown column; known: name, hostname, key, enrol, validity, admit, bundle_key, \
+             bundle_approve, bundle_recipient, subject, sans, usages, issuers, admission_key, claims_suffice, bundle_pull, bind.uuid, bind.serial, bind.tap, bind.vm, bind.macs, \
              bind.cid; others must be used as \"{rack}\" in the template"
         );
         assert_eq!(problem("name,name\n", ""), "nodes.csv:1: name: a column of this name is there already");

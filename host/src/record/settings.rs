@@ -6,7 +6,7 @@ use imprint::setting::{SETTINGS, Settings};
 use super::fields::{RecordError, Text, Value};
 
 /// `[set]` of a record.
-pub(super) fn settings(value: &Value<'_>) -> Result<Settings, RecordError> {
+pub(crate) fn settings(value: &Value<'_>) -> Result<Settings, RecordError> {
     let mut table = value.table()?;
     let mut settings = Settings::default();
     let mut search = None;
@@ -63,7 +63,10 @@ mod tests {
             ("[set]\nhostname = \"a_b\"\n", "f.toml:2: set.hostname: \"a_b\" is not valid: want a host name: "),
             ("[set]\nhostnam = \"a\"\n", "f.toml:2: set.hostnam: unknown key; did you mean hostname?"),
             ("[set]\ndns = \"192.0.2.53\"\n", "f.toml:2: set.dns: want a list [ ], not string"),
-            ("[set]\n\ndns = [\"192.0.2.53\",\n  \"ns\"]\n", "f.toml:4: set.dns[1]: \"ns\" is not valid: want an IP address"),
+            (
+                "[set]\n\ndns = [\"192.0.2.53\",\n  \"ns\"]\n",
+                "f.toml:4: set.dns[1]: \"ns\" is not valid: want an IP address",
+            ),
             ("[set]\nntp = []\nsearch = [\"a.b\"]\n", "f.toml:3: set.search: search domains need a name server; "),
             ("[set]\npassword = \"hunter2\"\n", "f.toml:2: set.password: not valid: want a hash of crypt(5) "),
             ("x = 1\n[set]\n", "f.toml:1: x: unknown key; "),

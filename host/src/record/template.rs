@@ -12,7 +12,7 @@ use super::RecordError;
 /// Keys whose value is a number: a cell is written there as a number.
 const NUMBERS: [&str; 4] = ["cid", "id", "metric", "mtu"];
 /// Keys whose value is true or false.
-const FLAGS: [&str; 6] = ["any", "bootif", "claims_suffice", "dhcp4", "dhcp6", "slaac"];
+const FLAGS: [&str; 7] = ["any", "bootif", "bundle_pull", "claims_suffice", "dhcp4", "dhcp6", "slaac"];
 
 /// The template's text, and the values that cells fill in.
 pub(super) struct Template {

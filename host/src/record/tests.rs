@@ -138,7 +138,8 @@ fn an_error_names_file_line_and_key() {
         (
             "colour = 1",
             "node1.toml:3: colour: unknown key; known here: name, subject, sans, hostname, key, enrol, bind, admit, \
-             claims_suffice, admission_key, network, validity, usages, issuers",
+             claims_suffice, admission_key, bundle_key, bundle_approve, bundle_recipient, bundle_pull, network, validity, \
+             usages, issuers, set",
         ),
         ("hostname = 7", "node1.toml:3: hostname: want a string, not integer"),
         (

@@ -46,7 +46,7 @@ impl<O: Office> Talk<'_, O> {
                 expires,
                 seed: !plain,
                 single_boot: !plain,
-                medium: Medium::Line,
+                medium: if plain { Medium::PlainLine } else { Medium::Line },
                 // What is signed for a challenge is signed once, when it is sent.
                 unsigned: unsigned || signs,
                 admitted,

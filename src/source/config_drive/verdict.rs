@@ -221,7 +221,7 @@ impl At<'_> {
             (Place::OpenStackUserData, _) => medium::Medium::OpenStackUserData,
             (Place::OpenStackVendorData | Place::OpenStackVendorData2, _) => medium::Medium::OpenStackVendorData,
             (Place::NoCloudUserData, _) => medium::Medium::NoCloudUserData,
-            (Place::Key, _) => return None,
+            (Place::Key | Place::BundleKey, _) => return None,
         })
     }
 }

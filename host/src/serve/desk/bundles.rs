@@ -74,7 +74,7 @@ pub(super) fn one(
         }
         What::Bytes { id } => Answered::Bytes(bundles::bytes_of(changes, *id)?),
         What::MayUpload { tag } => {
-            let may = bundles::may_upload(bench, &node, tag)?;
+            let may = bundles::may_upload(bench, &node, tag, peer)?;
             Answered::May(node, may)
         }
         What::Put { tag, age, checked } => {

@@ -1,0 +1,133 @@
+//! The step of a boot that gets the bundle of a stateless node: finds the key that opens it, and brings the certificate, the network
+//! and the consoles to the story in `crate::stateless`. Never decides whether a node has a bundle: the plan does.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::certify::Limits;
+use super::door::Door;
+use crate::checkin::{Ask, Issued};
+use crate::console::say;
+use crate::dialogue::Dialogue;
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::options::Options;
+use crate::payload::EstUrl;
+use crate::plan::{BundlePlan, Server};
+use crate::port::{self, Place};
+use crate::retrieval::{self, Hooks, Progress, Retrieval};
+use crate::setting::Settings;
+use crate::setup;
+use crate::source::bundle_key::{self, Around, Held};
+use crate::stateless::{self, Obtained, StatelessError, Wanted};
+use crate::time::{Deadline, since_boot};
+
+/// How a bundle may be made on this machine.
+#[derive(Default)]
+pub(super) struct Making<'a> {
+    /// Make a new one, also if there is one.
+    pub(super) new: bool,
+    /// What the kernel command line says about it.
+    pub(super) settings: Settings,
+    pub(super) asks: Asks<'a>,
+}
+
+/// Where a person can be asked.
+#[derive(Default)]
+pub(super) enum Asks<'a> {
+    #[default]
+    Nowhere,
+    /// On every console of this kernel command line.
+    Consoles(&'a str),
+    /// On the terminal of the person who has started the program.
+    Here,
+}
+
+impl<'a> Making<'a> {
+    pub(super) fn of(options: &Options, asks: Asks<'a>) -> Making<'a> {
+        Making { new: options.new_bundle, settings: options.settings.clone(), asks }
+    }
+
+    /// `line`: what a host speaks on, which cannot be used for questions.
+    fn places(&self, root: &Path, line: Option<&Dialogue>) -> Vec<Place> {
+        let names = line.map(Dialogue::names);
+        match self.asks {
+            Asks::Nowhere => Vec::new(),
+            Asks::Consoles(cmdline) => setup::places(root, cmdline, names.as_deref()),
+            // ^C is a key of the dialogue.
+            Asks::Here => port::terminal().map(|place| Place { keys: false, ..place }).into_iter().collect(),
+        }
+    }
+}
+
+/// What is known of the node by now.
+pub(super) struct About<'a> {
+    pub(super) bundle: &'a BundlePlan,
+    pub(super) server: &'a Server,
+    pub(super) issued: &'a Issued,
+    pub(super) identity: &'a Identity,
+    pub(super) user_agent: &'a str,
+}
+
+/// How often the leases are looked at while the node waits.
+const LEASES: Duration = Duration::from_secs(10);
+/// The longest that renewing a lease may take.
+const RENEWAL: Duration = Duration::from_secs(5);
+
+/// Gets the bundle, however long that takes.
+pub(super) fn obtain(
+    about: &About<'_>,
+    door: &mut Door<'_>,
+    limits: Limits,
+    detail: &mut String,
+) -> Result<Obtained, Error> {
+    let About { bundle, server, issued, identity, user_agent } = *about;
+    let Limits { timeout, approval, .. } = limits;
+    let (root, making) = (door.root, std::mem::take(&mut door.making));
+    // A person has as long to pull a medium as an administrator has to approve something.
+    let (found, pulled) = (Deadline::after(timeout), Deadline::after(approval.unwrap_or(Duration::MAX)));
+    let held = bundle_key::find(&bundle.key, &Around::of(root), found, pulled, &mut |words| say(words));
+    let Held { identity: key, from } = held.map_err(StatelessError::Key)?;
+    let client = identity.client(issued.chain()).map_err(StatelessError::Client)?;
+    let context = retrieval::Context { ca: &server.ca, client: &client, clock: issued.clock(), user_agent };
+    // The server that has issued the certificate is asked first.
+    let first = match issued.url() {
+        EstUrl::Https(url) => Some(url),
+        EstUrl::Line => None,
+    };
+    let urls = first.into_iter().chain(server.https()).map(|url| url.for_bundles());
+    let consoles = making.places(root, door.line);
+    let wanted = Wanted {
+        root,
+        node: &server.name,
+        least: bundle.least,
+        signers: &bundle.signers,
+        identity: &key,
+        new: making.new,
+        settings: &making.settings,
+        consoles: &consoles,
+        timeout,
+        approval,
+    };
+    let mut looked = since_boot();
+    let mut wait = |until: Deadline| loop {
+        if since_boot().saturating_sub(looked) >= LEASES {
+            looked = since_boot();
+            door.answer(Ask::RenewLease(Deadline::after(RENEWAL)))?;
+        }
+        if until.expired() {
+            return Ok(());
+        }
+        sleep(until.at_most(LEASES).remaining());
+    };
+    let mut progress = |progress: Progress<'_>| say(&progress.to_string());
+    let mut hooks = Hooks { wait: &mut wait, progress: &mut progress };
+    let obtained = stateless::obtain(&wanted, &mut Retrieval::new(urls, context), &mut hooks)?;
+    let described = obtained.description();
+    *detail = format!(
+        "number {} ({}) from {}, approved by {}, key in {from}",
+        described.counter, described.code, described.url, described.approver
+    );
+    Ok(obtained)
+}

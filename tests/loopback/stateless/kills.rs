@@ -1,0 +1,120 @@
+//! Kills the node at named points while it fetches, uploads, waits and stages: afterwards the folder has the old bundle, the new one
+//! or none, and the server has each upload once. The node is this program itself, begun anew.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+use super::*;
+
+const HOME: &str = "IMPRINT_TEST_HOME";
+const HOSTNAME: &str = "IMPRINT_TEST_HOSTNAME";
+/// How the node ends when nobody has approved anything.
+const WAITS: i32 = 33;
+const KILLS: usize = 500;
+
+/// Where it is killed, and how often it comes there at most.
+const POINTS: [(&str, u64); 9] = [
+    ("request", 5),
+    ("answer", 5),
+    ("made", 1),
+    ("uploaded", 1),
+    ("pending", 2),
+    ("fetched", 1),
+    ("tar", 1),
+    ("staged", 1),
+    ("nowhere", 1),
+];
+
+#[test]
+#[ignore = "the node of the other test"]
+fn node() {
+    let home = std::env::var_os(HOME).map(PathBuf::from).unwrap();
+    let polls = RefCell::new(0);
+    let impatient = || {
+        *polls.borrow_mut() += 1;
+        if *polls.borrow() > 2 {
+            std::process::exit(WAITS);
+        }
+    };
+    let settings = settings(&std::env::var(HOSTNAME).unwrap());
+    Node::read(&home).booted(Boot { settings, new: true, meanwhile: &impatient, ..Boot::default() });
+}
+
+/// One boot. Whether it went to its end, and not into a kill or a wait.
+fn boot(home: &Path, hostname: &str, point: &str) -> bool {
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "loopback::stateless::kills::node"])
+        .env(HOME, home)
+        .env(HOSTNAME, hostname)
+        .env("IMPRINT_CRASH", point)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success() || status.signal() == Some(9) || status.code() == Some(WAITS), "{status} at {point}");
+    status.success()
+}
+
+/// xorshift64*: the same kills every time.
+struct Seeded(u64);
+
+impl Seeded {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % limit
+    }
+}
+
+#[test]
+fn a_kill_leaves_the_old_bundle_or_the_new_one_or_none() {
+    let site = Site::new("admin");
+    let home = site.node().home;
+    let mut random = Seeded(0x1d_0b5e);
+    // What each version has in it.
+    let mut versions: BTreeMap<u64, String> = BTreeMap::new();
+    let (mut number, mut kills, mut boots) = (0, 0, 0);
+    while kills < KILLS {
+        let hostname = format!("h{number}");
+        let (point, most) = POINTS[usize::try_from(random.below(9)).unwrap()];
+        let place = format!("{point}:{}", random.below(most) + 1);
+        kills += usize::from(point != "nowhere");
+        boots += 1;
+        let done = boot(&home, &hostname, &place);
+        if random.below(3) == 0 && site.waiting().is_some() {
+            site.approve();
+        }
+        // The server has this upload once at most, and it does not take the place of another.
+        let rows = site.rows();
+        assert!(rows.iter().filter(|row| row.state == BundleState::Pending).count() <= 1);
+        let mut tags: Vec<_> = rows.iter().map(|row| row.tag.unwrap()).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        assert_eq!(tags.len(), rows.len(), "an upload is there twice");
+        for row in &rows {
+            if let Some(counter) = row.counter {
+                versions.entry(counter).or_insert_with(|| hostname.clone());
+            }
+        }
+        // The folder has a whole version, or none.
+        if let Some((description, in_it)) = found(&home.join("run")) {
+            assert_eq!(versions.get(&description.counter), Some(&in_it), "{place}: half of one");
+        }
+        if done {
+            assert_eq!(found(&home.join("run")).unwrap().1, hostname);
+            number += 1;
+        }
+    }
+    // Nothing was lost: the last one comes through.
+    let hostname = format!("h{number}");
+    while !boot(&home, &hostname, "nowhere") {
+        if site.waiting().is_some() {
+            site.approve();
+        }
+    }
+    assert_eq!(found(&home.join("run")).unwrap().1, hostname);
+    assert_eq!(site.rows().len(), number + 1);
+    println!("{kills} kills in {boots} boots, {} versions", number + 1);
+}
