@@ -38,6 +38,7 @@ pub fn apply(machine: &Path, new: &Path) -> Result<(), Error> {
     if left.is_applied() {
         // A kill may have come before the tar was removed.
         staged::applied(&directory, counter).map_err(UseError::from)?;
+        record(machine, Ok(BundleState::Applied));
         say(&format!("bundle number {counter} is in the root already, nothing to do"));
         return Ok(());
     }
@@ -77,6 +78,7 @@ pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
         let mut status: Status = serde_json::from_str(&text).map_err(damaged)?;
         if let Some(bundle) = &mut status.bundle {
             match came {
+                Ok(BundleState::Applied) if bundle.state == BundleState::Available => return Ok(()),
                 Ok(state) => (bundle.state, bundle.error) = (state, None),
                 Err(error) => bundle.error = Some(chain(error)),
             }

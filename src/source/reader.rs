@@ -3,7 +3,7 @@
 //! ([`serve`]). That process opens the drive, gives up its rights ([`crate::confine`]), and only then reads the medium.
 //! Nobody vouches for the medium, so the agent treats the process's answer as untrusted bytes.
 
-mod keys;
+pub mod keys;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};

@@ -485,6 +485,7 @@ fn a_thousand_kills_leave_the_old_configuration_or_the_new_one() {
         let inner = machine.mounts().into_iter().filter(|point| Path::new(point).starts_with(&work));
         assert_eq!((inner.count(), work.join("new").exists()), (1, false), "kill {number}: something is left over");
         assert_eq!(fs::read_to_string(machine.path("machine/run/imprint/applied")).unwrap(), format!("{number}\n"));
+        assert_eq!(machine.status().bundle.unwrap().state, BundleState::Applied, "kill {number}");
     }
     println!("the old one: {old}; the new one: {new}; not killed: {whole}");
     assert!(old > 500 && new > 100, "{old} {new} {whole}");

@@ -33,7 +33,7 @@ fn units_can_do_little_but_their_job() {
         ("imprint-renew.service", 30, "docs/est.md"),
         ("imprint.service", 60, "docs/images.md"),
         ("imprint-root.service", 50, "docs/images.md"),
-        ("imprint-apply.service", 75, "docs/images.md"),
+        ("imprint-apply.service", 65, "docs/images.md"),
         ("imprint-available.service", 30, "docs/images.md"),
     ] {
         let figure = exposure(unit, most);

@@ -1,6 +1,8 @@
 //! Tests of a bundle in a whole boot: with every init of the initramfs its files are in the root before anything there runs, and a
 //! bundle that cannot be laid there stops the boot.
 
+mod story;
+
 use imprint::bundle::{Bundle, Content, Entry, EntryPath};
 use imprint::handover::staged::{self, Description};
 use imprint::payload::NodeName;
@@ -8,7 +10,7 @@ use imprint::secret::Secret;
 
 use crate::*;
 
-fn file(path: &str, text: &str) -> Entry {
+pub(super) fn file(path: &str, text: &str) -> Entry {
     let content = Content::File(Secret::new(text.as_bytes().to_vec()));
     Entry { path: EntryPath::try_from(path).unwrap(), mode: 0o644, uid: 0, gid: 0, content }
 }

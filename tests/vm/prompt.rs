@@ -8,7 +8,7 @@ use super::line::{connected, until};
 use crate::*;
 
 /// Boots the machine with a console that somebody is at, who does something there. What that person has seen, and the report.
-fn with_a_person(
+pub(super) fn with_a_person(
     machine: Machine,
     folder: &Path,
     person: impl FnOnce(&mut std::os::unix::net::UnixStream, &mut String) + Send,
@@ -29,7 +29,7 @@ fn with_a_person(
     })
 }
 
-fn types(line: &mut std::os::unix::net::UnixStream, words: &str) {
+pub(super) fn types(line: &mut std::os::unix::net::UnixStream, words: &str) {
     line.write_all(format!("{words}\n").as_bytes()).unwrap();
 }
 
@@ -39,13 +39,13 @@ const REASON: &str = "source: no payload found (no file /imprint/payload); bring
 /// How long an answer may take before the same is typed again.
 const SOON: Duration = Duration::from_secs(10);
 /// Of dracut's shell without systemd.
-const PROMPT: &str = "dracut:/# ";
+pub(super) const PROMPT: &str = "dracut:/# ";
 const WHAT_TO_DO: &str = "imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
                           then \"systemctl default\" boots on, or \"exit\" in an image without systemd";
 
 /// Types it, and again when nothing was said for so long, until an answer comes: what is typed while sulogin or a shell begins,
 /// they throw away. What came since.
-fn types_until(
+pub(super) fn types_until(
     line: &mut std::os::unix::net::UnixStream,
     seen: &mut String,
     (typed, again): (&str, Duration),

@@ -11,7 +11,7 @@ use super::{MAX_PARTITIONS, file, is_wanted, labels_of};
 
 /// Reads the key of a stick: of a volume that has the whole medium, and of the volumes in its partitions, since sticks are sold
 /// with one partition.
-pub(super) fn look(device: &mut Window<impl Read + Seek>, place: Place, filtered: bool) -> Result<Medium, VolumeError> {
+pub fn look(device: &mut Window<impl Read + Seek>, place: Place, filtered: bool) -> Result<Medium, VolumeError> {
     let mut medium = Medium { filtered, fault: None, parts: Vec::new() };
     medium.parts.extend(with_key(device, 0, place)?);
     let partitions = partition::table(device).ok().flatten().map(|table| table.partitions).unwrap_or_default();

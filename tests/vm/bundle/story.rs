@@ -1,0 +1,142 @@
+//! Tests of a stateless node from a live server to the real root: the bundle is fetched and applied, its units run, and the server
+//! knows; and a bundle that cannot be had stops the boot, until somebody at the console helps.
+
+use std::process::Command;
+use std::time::Duration;
+
+use imprint::bundle::{UnitAction, Verb};
+use imprint::payload::{Payload, UnitName};
+use imprint::status::BundleState;
+use imprint_host::bundles::{self, Content, Source};
+use imprint_host::store::AvailableRow;
+
+use super::super::line::until;
+use super::super::prompt::{PROMPT, types, types_until, with_a_person};
+use super::file;
+use crate::*;
+
+const STATELESS: Node = Node {
+    bind: "{ serial = \"VM-0001\" }\nbundle_key = \"payload\"",
+    enrol: "each-boot",
+    ..NODE
+};
+
+const UNIT: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'echo ran >>/run/from-bundle'\n\
+                    [Install]\nWantedBy=multi-user.target\n";
+
+/// An administrator makes the node's next bundle.
+fn make(site: &Site, hostname: &str, unit: &str) {
+    let entries = vec![
+        file("etc/hostname", &format!("{hostname}\n")),
+        file("etc/imprint-laid", "laid\n"),
+        file("etc/imprint-new/deep/file", "new\n"),
+        file("etc/systemd/system/from-bundle.service", UNIT),
+    ];
+    let units = vec![UnitAction { verb: Verb::Enable, unit: UnitName::try_from(unit).unwrap() }];
+    bundles::make(
+        &mut site.state(),
+        "node1",
+        Source::Content(Content { units, entries }),
+        &[],
+        Timestamp::system(),
+    )
+    .unwrap();
+}
+
+/// The payload of each boot, now that there is a bundle.
+fn payload(site: &Site) -> Payload {
+    let options = compose::Options { expires: DAY, ..Default::default() };
+    let made = site.state().payload("node1", &options, Timestamp::system()).unwrap();
+    Payload::unwrapped(&made.bytes).unwrap()
+}
+
+/// A root with systemd, and without imprint.
+fn root(work: &Path) -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (image, changed) = (work.join("root.img"), work.join("changed"));
+    // The folders of a real system that the sandbox of the unit names.
+    std::fs::create_dir_all(changed.join("var/tmp")).unwrap();
+    let made = Command::new(tests.join("vm/quickstart/small-root"))
+        .args([&image, &changed, &tests.join("vm/bundle/report")])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    image
+}
+
+fn told(site: &Site) -> Option<AvailableRow> {
+    site.state().store.available("node1").unwrap()
+}
+
+fn boot(site: &Site, image: &Path) -> Report {
+    let drive = site.config_drive(&payload(site).encode());
+    machine(Kernel::Stable).optical(&drive).root_disk(image).qemu(&["-m", "1024"]).boot()
+}
+
+/// Two boots and nobody at the console; between them the administrator changes the configuration. The root's disk is written by
+/// neither of them, below what the bundle covers.
+#[test]
+fn each_boot_has_the_current_configuration_without_anybody() {
+    let site = Site::new(STATELESS);
+    let image = root(site.work.path());
+    for (counter, hostname) in [(1, "first"), (2, "second")] {
+        make(&site, hostname, "from-bundle.service");
+        let report = boot(&site, &image);
+        let all = format!("{}\n{}", report.part("journal"), report.console);
+        assert_eq!(report.part("applied"), counter.to_string(), "{all}");
+        assert_eq!(report.part("hostname-file"), hostname, "{all}");
+        let available = report.part("available");
+        assert!(available.contains("ActiveState=active") && available.contains("Result=success"), "{available}\n{all}");
+        // Enabled by the bundle, and started once.
+        assert_eq!((report.part("unit"), report.part("ran")), ("ActiveState=active\nUnitFileState=enabled-runtime", "ran"));
+        let bundle = report.status().bundle.unwrap();
+        assert_eq!((bundle.counter, bundle.state, bundle.error), (counter, BundleState::Available, None), "{all}");
+        let row = told(&site).expect("the server knows");
+        assert_eq!((row.counter, row.available), (counter, true));
+    }
+}
+
+/// A unit that is not there: the machine runs, and the server knows why it is not available.
+#[test]
+fn a_unit_that_fails_is_reported() {
+    let site = Site::new(STATELESS);
+    let image = root(site.work.path());
+    make(&site, "first", "missing.service");
+    let report = boot(&site, &image);
+    let all = format!("{}\n{}", report.part("journal"), report.console);
+    assert_eq!(report.part("hostname-file"), "first", "{all}");
+    assert!(report.part("available").contains("Result=exit-code"), "{}\n{all}", report.part("available"));
+    let row = told(&site).expect("the server knows");
+    assert_eq!((row.counter, row.available), (1, false), "{all}");
+    assert!(row.detail.is_some_and(|detail| detail.starts_with("enable missing.service: systemctl ended with")), "{all}");
+    let bundle = report.status().bundle.unwrap();
+    assert_eq!(bundle.state, BundleState::Applied);
+    assert!(bundle.error.is_some(), "{all}");
+}
+
+/// An old bundle, as somebody may have kept it: the payload asks for a newer one. The boot stops, and a person at its console brings
+/// a payload by hand.
+#[test]
+fn a_bundle_that_cannot_be_had_stops_the_boot_until_somebody_helps() {
+    let site = Site::new(STATELESS);
+    make(&site, "first", "from-bundle.service");
+    let good = payload(&site);
+    let text = String::from_utf8(compose::text(&good.encode()).to_vec()).unwrap();
+    let mut asks_more = good;
+    asks_more.bundle.as_mut().unwrap().least = 99;
+    let drive = site.config_drive(&asks_more.encode());
+    let machine = machine(Kernel::Stable).init(Init::Plain).optical(&drive).limit(Duration::from_secs(1200));
+    let (report, seen) = with_a_person(machine, site.work.path(), |line, seen| {
+        until(line, seen, PROMPT);
+        assert!(seen.contains("the bundle has counter 1, and the payload wants at least 99"), "{seen}");
+        assert!(seen.contains("stopped with exit code 20: bundle: "), "{seen}");
+        types_until(line, seen, ("imprint console", PATIENCE), &["--as text"]);
+        let paste = (text.trim_end(), PATIENCE);
+        while !types_until(line, seen, paste, &[PROMPT, "paste again", "paste all"]).contains(PROMPT) {}
+        assert!(seen.contains("imprint: hand-over: "), "{seen}");
+        types(line, "exit");
+    });
+    assert_eq!(report.ended_in(), "root", "{seen}");
+    assert_eq!((report.part("apply"), report.part("applied")), ("0", "1"), "{seen}");
+    assert!(report.part("laid").starts_with("laid\nnew\n"), "{}", report.part("laid"));
+}
