@@ -9,7 +9,9 @@ mod door;
 mod end;
 mod enroll;
 mod find;
+mod limits;
 mod look;
+mod making;
 mod setup;
 mod stateless;
 
@@ -45,11 +47,12 @@ use crate::site::{SignedBy, SitePin};
 use crate::source::{self, Found, Origin};
 use crate::status::Timeline;
 use crate::time::Deadline;
-use certify::{Limits, identify};
+use certify::identify;
 use door::{Door, configure, prepare_clock};
 use end::{clear, finish, report, say_report, stopped};
 use find::find;
-use stateless::{Asks, Making};
+use limits::Limits;
+use making::{Asks, Making};
 
 /// The folder of the hand-over.
 const RUN_DIR: &str = "run/imprint";

@@ -1,5 +1,7 @@
 //! Shows nodes and audit log: text for people, JSON for programs. Changes nothing.
 
+mod bundle;
+
 use std::fmt::Write as _;
 
 use comfy_table::Table;
@@ -10,12 +12,13 @@ use imprint::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use bundle::{Bundle, BundleEntry};
+
 use crate::admission::Level;
 use crate::enrol::reason_name;
 use crate::state::{Error, State};
 use crate::store::{
-    AdmissionRow, AuditRow, AvailableRow, BundleRow, BundleState, CallerRow, CertificateRow, NotWritten, PayloadRow,
-    RequestRow, Standing, Verdict, mode_name,
+    AdmissionRow, AuditRow, CallerRow, CertificateRow, NotWritten, PayloadRow, RequestRow, Standing, Verdict, mode_name,
 };
 
 /// A node with its newest certificate, newest payload and open requests.
@@ -32,49 +35,6 @@ pub struct Node {
     admitted: Option<AdmissionRow>,
     bundle: Bundle,
     now: Timestamp,
-}
-
-/// How it stands with a node's bundle.
-struct Bundle {
-    newest: Option<BundleRow>,
-    pending: Option<BundleRow>,
-    available: Option<AvailableRow>,
-    renew: bool,
-}
-
-impl Bundle {
-    fn of(state: &State, node: &str) -> Result<Bundle, Error> {
-        let store = &state.store;
-        let (newest, pending) = (store.newest_bundle(node)?, store.pending_bundle(node)?);
-        let (available, renew) = (store.available(node)?, store.renewal(node)?.is_some());
-        Ok(Bundle { newest, pending, available, renew })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.newest.is_none() && self.pending.is_none() && !self.renew
-    }
-
-    /// The column `bundle` of the table.
-    fn text(&self) -> String {
-        let version = match &self.newest {
-            Some(BundleRow { counter: Some(counter), state: BundleState::Approved, .. }) => counter.to_string(),
-            Some(BundleRow { counter: Some(counter), .. }) => format!("{counter}, removed"),
-            _ => String::new(),
-        };
-        let more = match (&self.pending, self.renew) {
-            (Some(_), _) => "one waits",
-            (None, true) => "to be renewed",
-            (None, false) => "",
-        };
-        [version, more.to_owned()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
-    }
-
-    /// The column `available`.
-    fn available_text(&self) -> String {
-        let Some(AvailableRow { counter, available, at, .. }) = &self.available else { return String::new() };
-        let word = if *available { "" } else { "failed, " };
-        format!("{word}{counter}, {at}")
-    }
 }
 
 /// Every node, by name.
@@ -219,23 +179,8 @@ pub fn nodes_table(nodes: &[Node]) -> String {
     for CertificateRow { node, key_code, not_after, .. } in nodes.iter().flat_map(Node::others) {
         let _ = writeln!(text, "{node} has another certificate: key {key_code}, until {not_after}");
     }
-    for row in nodes.iter().filter_map(|node| node.bundle.pending.as_ref()) {
-        let BundleRow { node, code, peer, made_at, .. } = row;
-        let from = peer.as_deref().unwrap_or("here");
-        let told = format!(
-            "{node} waits for approval: bundle {code} from {from} since {made_at}; imprint-host bundle diff {node}"
-        );
-        let _ = writeln!(text, "{}", line(&told));
-    }
-    for (node, row) in nodes.iter().filter_map(|node| node.bundle.available.as_ref().map(|row| (&node.name, row))) {
-        if let AvailableRow { counter, available: false, detail, at, .. } = row {
-            let why = detail.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-            let _ = writeln!(
-                text,
-                "{}",
-                line(&format!("{node} has failed with version {counter} of its bundle at {at}{why}"))
-            );
-        }
+    for node in nodes {
+        node.bundle.told(&node.name, &mut text);
     }
     for (node, row) in nodes.iter().filter_map(|node| node.admitted.as_ref().map(|row| (&node.name, row))) {
         let AdmissionRow { at, level, code, from } = row;
@@ -306,52 +251,6 @@ struct NodeEntry {
     /// Left out if the node has had none.
     #[serde(skip_serializing_if = "Option::is_none")]
     bundle: Option<BundleEntry>,
-}
-
-/// How it stands with a node's bundle.
-#[derive(Serialize)]
-struct BundleEntry {
-    /// The newest version; null: there is none.
-    counter: Option<u64>,
-    /// Its content was removed.
-    removed: bool,
-    code: Option<String>,
-    /// The code of the bundle that waits.
-    pending: Option<String>,
-    /// The node is to make another one.
-    renew: bool,
-    available: Option<AvailableEntry>,
-}
-
-/// What a node has reported last.
-#[derive(Serialize)]
-struct AvailableEntry {
-    state: &'static str,
-    counter: u64,
-    detail: Option<String>,
-    at: String,
-}
-
-impl BundleEntry {
-    fn of(bundle: &Bundle) -> Option<BundleEntry> {
-        if bundle.is_empty() {
-            return None;
-        }
-        let newest = bundle.newest.as_ref();
-        Some(BundleEntry {
-            counter: newest.and_then(|row| row.counter),
-            removed: newest.is_some_and(|row| row.state == BundleState::Removed),
-            code: newest.map(|row| row.code.clone()),
-            pending: bundle.pending.as_ref().map(|row| row.code.clone()),
-            renew: bundle.renew,
-            available: bundle.available.as_ref().map(|row| AvailableEntry {
-                state: if row.available { "available" } else { "failed" },
-                counter: row.counter,
-                detail: row.detail.clone(),
-                at: row.at.to_string(),
-            }),
-        })
-    }
 }
 
 /// How a node was let in at a door last.

@@ -1,6 +1,7 @@
 //! The EST server: sockets, TLS and HTTP around `enrol`. Never decides what is signed.
 
 mod bulk;
+mod checks;
 mod desk;
 mod door;
 mod files;
@@ -138,10 +139,12 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     layout: Layout,
     tries: tries::Tries,
-    /// The memory of long bodies.
+    /// The memory of long answers.
     bulk: bulk::Bulk,
-    /// The turn to check a long bundle.
-    checks: Semaphore,
+    /// The memory of long uploads: clients that are slow to send hold up no answer.
+    uploads: bulk::Bulk,
+    /// The turn to check a bundle.
+    checks: checks::Checks,
     outbox: Arc<Outbox>,
     /// An extension for answers that have a header whose spelling is not title case.
     spelling: Extensions,
@@ -232,8 +235,8 @@ fn shared(config: &Config, state: State) -> Result<Shared, ServeError> {
     let (tries, pace, bad) = (tries::Tries::default(), pace::Pace::default(), pace::Few::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(ServeError::Runtime)?;
     let spelling = runtime.block_on(spelling::spelling()).map_err(ServeError::Runtime)?;
-    let (bulk, checks) = (bulk::Bulk::default(), Semaphore::new(1));
-    Ok(Shared { desk, lists, pace, bad, clock, tls, metrics, layout, tries, bulk, checks, outbox, spelling })
+    let (bulk, uploads, checks) = (bulk::Bulk::default(), bulk::Bulk::default(), checks::Checks::default());
+    Ok(Shared { desk, lists, pace, bad, clock, tls, metrics, layout, tries, bulk, uploads, checks, outbox, spelling })
 }
 
 /// The HTTP server behind TLS, without sockets and TLS: for fuzzing it with bytes.

@@ -20,7 +20,7 @@ pub use admission_keys::AdmissionKeyRow;
 pub use books::Books;
 use budget::Tally;
 pub use budget::{Budget, NotWritten};
-pub use bundles::{AvailableRow, BundleKeyRow, BundleRow, BundleState, NewBundle, Signed, Told, Waiting};
+pub use bundles::{AvailableRow, BundleBytes, BundleKeyRow, BundleRow, BundleState, NewBundle, Signed, Told, Waiting};
 pub use callers::{CallerRow, Standing};
 pub use changes::Changes;
 pub use claims::Holder;
@@ -99,6 +99,8 @@ impl Store {
         // WAL: readers do not wait for the writer. FULL: a certificate that was sent has reached the disk.
         connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(at)?;
+        // What was removed or denied is overwritten: it may be readable with a key that leaks later.
+        connection.pragma_update(None, "secure_delete", true).map_err(at)?;
         // Sort in memory: results are small, and a revocation must work on a full disk.
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(at)?;
         bring_up_to_date(path, &mut connection)?;

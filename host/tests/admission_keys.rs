@@ -32,7 +32,7 @@ fn piped(dir: &Path, name: &str) -> Vec<u8> {
 
 /// The key on a medium, by the code that the node runs.
 fn on_medium(image: &[u8]) -> AdmissionKey {
-    let medium = look_for_key(&mut Window::whole(Cursor::new(image)), true).unwrap();
+    let medium = look_for_key(&mut Window::whole(Cursor::new(image)), Place::Key, true).unwrap();
     let [part] = medium.parts.as_slice() else { panic!("{medium:?}") };
     let [volume] = part.volumes.as_slice() else { panic!("{medium:?}") };
     let [(Place::Key, Looked::Found(bytes))] = volume.files.as_slice() else { panic!("{medium:?}") };

@@ -510,6 +510,37 @@ fn programs_are_told() {
     assert!(events.iter().all(|event| event["version"] == 1 && event["id"].is_i64() && event["at"].is_string()));
 }
 
+/// Attack: a stolen certificate sends garbage again and again. Its node waits an hour, and the others go on.
+#[test]
+fn a_node_that_sends_garbage_has_to_wait() {
+    let site = site(ADMIN);
+    let _server = site.serve(Tell::default());
+    let (tag, age) = site.nodes[0].made(1, "x");
+    for _ in 0..20 {
+        assert_eq!(site.put(&site.nodes[0], &tag, b"garbage").unwrap().status, 400);
+    }
+    let later = site.put(&site.nodes[0], &tag, &age).unwrap();
+    assert_eq!((later.status, later.header("Retry-After").is_some()), (429, true), "{}", later.text());
+    let (tag, age) = site.nodes[1].made(1, "x");
+    assert_eq!(site.put(&site.nodes[1], &tag, &age).unwrap().status, 201);
+}
+
+/// The accident: the key of bundles leaks, and with it what was removed, because it still lies in the file of the store.
+#[test]
+fn what_was_removed_is_gone_from_the_disk() {
+    let site = site(ADMIN);
+    let mut state = site.state();
+    bundles::make(&mut state, "node1", content("secret"), &[], now()).unwrap();
+    let row = state.store.bundle("node1", 1).unwrap().unwrap();
+    let (_, age) = state.store.bundle_bytes(row.id).unwrap().unwrap();
+    drop(state);
+    let part = age[age.len() - 32..].to_vec();
+    let holds = || std::fs::read(site.path().join("imprint.db")).unwrap().windows(32).any(|bytes| bytes == part);
+    assert!(holds());
+    bundles::remove(&mut site.state(), "node1", 1, now()).unwrap();
+    assert!(!holds());
+}
+
 /// Attack: a connection sends a long body slowly, and another of the same node does so, too. Others are served meanwhile.
 #[test]
 fn long_bodies_of_one_node_hold_up_no_other() {
@@ -532,6 +563,12 @@ fn long_bodies_of_one_node_hold_up_no_other() {
     let (_first, said) = begin(&site.nodes[0]);
     assert_eq!(said, "HTTP/1.1 100");
     assert_eq!(begin(&site.nodes[0]).1, "HTTP/1.1 503", "one at a time");
+    // It holds up no answer, not even one to the same node.
+    let mut random = Vec::new();
+    std::fs::File::open("/dev/urandom").unwrap().take(200_000).read_to_end(&mut random).unwrap();
+    bundles::make(&mut site.state(), "node1", content(&imprint::hex::encode(&random)), &[], now()).unwrap();
+    let long = site.get(&site.nodes[0], None, "").unwrap();
+    assert_eq!((long.status, long.body.len() > 64 * 1024), (200, true));
     let (_other, said) = begin(&site.nodes[1]);
     assert_eq!(said, "HTTP/1.1 100");
     let (tag, age) = site.nodes[1].made(1, "short");

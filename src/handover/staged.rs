@@ -117,11 +117,7 @@ pub fn tar(directory: &Path, limit: usize) -> Result<Secret, HandoverError> {
 }
 
 /// Records that the root has the bundle, with these paths, and removes the tar.
-pub fn applied<'a>(
-    directory: &Path,
-    counter: u64,
-    paths: impl Iterator<Item = &'a str>,
-) -> Result<(), HandoverError> {
+pub fn applied<'a>(directory: &Path, counter: u64, paths: impl Iterator<Item = &'a str>) -> Result<(), HandoverError> {
     private_is_ours(directory)?;
     // No path has a line feed in it.
     let number = format!("{counter}\n");
@@ -155,7 +151,8 @@ pub fn lost(directory: &Path) -> Result<(), HandoverError> {
 
 /// Whether a bundle is described that the root does not have. One whose description cannot be read counts.
 pub(super) fn waits(directory: &Path) -> bool {
-    directory.join(DESCRIPTION).exists() && !read(directory).is_ok_and(|left| left.is_some_and(|left| left.is_applied()))
+    directory.join(DESCRIPTION).exists()
+        && !read(directory).is_ok_and(|left| left.is_some_and(|left| left.is_applied()))
 }
 
 /// Records that a run begins anew, and that the root is not to be entered before that run has completed.

@@ -53,7 +53,9 @@ pub fn apply(machine: &Path, new: &Path) -> Result<(), Error> {
     };
     record(machine, done.as_ref().map(|_| BundleState::Applied));
     if let Err(error) = &done {
-        say("to go on, make another version at the server: imprint-host bundle make; then run imprint console here, or boot again");
+        say(
+            "to go on, make another version at the server: imprint-host bundle make; then run imprint console here, or boot again",
+        );
         // The network of the initramfs is up. Whoever keeps the bundles sees then that this one is of no use.
         if let Err(second) = report(&directory, &left.description, Some(error), Deadline::after(TELLING)) {
             say(&format!("the configuration server was not told: {}", chain(&second)));

@@ -1,9 +1,8 @@
 //! The steps from the plan to the hand-over: key, CSR and certificate, or the key and certificate from the payload, and the bundle of
 //! a stateless node. A boot and `imprint enroll` share these steps. Never sets the clock or the network by itself; `door` does that.
 
-use std::time::Duration;
-
 use super::door::Door;
+use super::limits::Limits;
 use super::stateless;
 use crate::chain::chain;
 use crate::checkin::{self, Ask, Context};
@@ -17,16 +16,6 @@ use crate::payload::EstUrl;
 use crate::plan::{GivenPlan, IdentityPlan, Plan};
 use crate::pool::Seeded;
 use crate::status::{Node, Timeline};
-use crate::time::Deadline;
-
-/// How long all steps may take, and how long the administrator's approval may take, which has its own limit.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) deadline: Deadline,
-    /// How long each thing may take that begins after a wait without a limit.
-    pub(super) timeout: Duration,
-    pub(super) approval: Option<Duration>,
-}
 
 /// Key, CSR, certificate, bundle and hand-over: the steps that a boot and a running system share.
 pub(super) fn identify(

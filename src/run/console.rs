@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::end::{finish, report, stopped};
 use super::find::pin_of_machine;
 use super::look::bootif;
-use super::stateless::Asks;
+use super::making::Asks;
 use super::{Lines, RUN_DIR, begin, story_of};
 
 use crate::confidential;

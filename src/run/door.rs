@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::stateless::Making;
+use super::making::Making;
 use crate::apply::clock::ClockError;
 use crate::apply::network::{LinkReport, Network, NetworkError, Race};
 use crate::apply::{clock, network};

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::certify::{Limits, identify};
+use super::certify::identify;
 use super::door::Door;
 use super::end::{finish, stopped};
 use super::find::pin_of_machine;
+use super::limits::Limits;
 use super::look::{Judged, planned};
+use super::making::Making;
 use super::signed_words;
-use super::stateless::Making;
 use crate::console::say;
 use crate::error::Error;
 use crate::fault;

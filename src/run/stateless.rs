@@ -1,65 +1,21 @@
 //! The step of a boot that gets the bundle of a stateless node: finds the key that opens it, and brings the certificate, the network
 //! and the consoles to the story in `crate::stateless`. Never decides whether a node has a bundle: the plan does.
 
-use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::certify::Limits;
 use super::door::Door;
+use super::limits::Limits;
 use crate::checkin::{Ask, Issued};
 use crate::console::say;
-use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::identity::Identity;
-use crate::options::Options;
 use crate::payload::EstUrl;
 use crate::plan::{BundlePlan, Server};
-use crate::port::{self, Place};
 use crate::retrieval::{self, Hooks, Progress, Retrieval};
-use crate::setting::Settings;
-use crate::setup;
 use crate::source::bundle_key::{self, Around, Held};
 use crate::stateless::{self, Obtained, StatelessError, Wanted};
 use crate::time::{Deadline, since_boot};
-
-/// How a bundle may be made on this machine.
-#[derive(Default)]
-pub(super) struct Making<'a> {
-    /// Make a new one, also if there is one.
-    pub(super) new: bool,
-    /// What the kernel command line says about it.
-    pub(super) settings: Settings,
-    pub(super) asks: Asks<'a>,
-}
-
-/// Where a person can be asked.
-#[derive(Default)]
-pub(super) enum Asks<'a> {
-    #[default]
-    Nowhere,
-    /// On every console of this kernel command line.
-    Consoles(&'a str),
-    /// On the terminal of the person who has started the program.
-    Here,
-}
-
-impl<'a> Making<'a> {
-    pub(super) fn of(options: &Options, asks: Asks<'a>) -> Making<'a> {
-        Making { new: options.new_bundle, settings: options.settings.clone(), asks }
-    }
-
-    /// `line`: what a host speaks on, which cannot be used for questions.
-    fn places(&self, root: &Path, line: Option<&Dialogue>) -> Vec<Place> {
-        let names = line.map(Dialogue::names);
-        match self.asks {
-            Asks::Nowhere => Vec::new(),
-            Asks::Consoles(cmdline) => setup::places(root, cmdline, names.as_deref()),
-            // ^C is a key of the dialogue.
-            Asks::Here => port::terminal().map(|place| Place { keys: false, ..place }).into_iter().collect(),
-        }
-    }
-}
 
 /// What is known of the node by now.
 pub(super) struct About<'a> {

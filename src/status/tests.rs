@@ -166,7 +166,8 @@ fn a_bundle_that_is_not_in_the_root_is_the_last_word() {
         "as error.rs has it"
     );
     assert!(
-        status.reason().contains("make another version at the server") && status.reason().contains("\"imprint console\""),
+        status.reason().contains("make another version at the server")
+            && status.reason().contains("\"imprint console\""),
         "the same bundle would fail again: {}",
         status.reason()
     );

@@ -295,7 +295,7 @@ fn the_agent_shows_a_key() {
     fs::write(&file, format!("{}\n", *secret)).unwrap();
     let (code, shown) = check(&file);
     assert_eq!(code, Some(0), "{shown}");
-    let record = format!("record         bundle_recipient = \"{}\"\n", identity(7).recipient());
+    let record = format!("               bundle_recipient = \"{}\"\n", identity(7).recipient());
     assert!(shown.contains(&record), "{shown}");
     assert!(shown.contains("chmod 0600"), "others can read it: {shown}");
     assert!(!shown.contains(&secret[..30]), "{shown}");

@@ -343,24 +343,25 @@ fn what_was_denied_is_not_asked_for_again() {
     assert_eq!(node.booted(boot).1, "better");
 }
 
+/// The accident: an administrator approves the wrong one, and removes it before the node has asked again.
 #[test]
 fn a_bundle_that_is_withdrawn_while_the_node_waits() {
     let site = Site::new("admin");
     let node = site.node();
-    let renew = || bundles::renew(&mut site.state(), "node1", Timestamp::system()).unwrap();
-    site.make("old");
-    let error = node.boot(Boot {
-        settings: settings("new"),
-        new: true,
-        meanwhile: &|| (),
-        approval: Some(Duration::ZERO),
-        ..Boot::default()
-    });
-    assert!(matches!(error, Err(StatelessError::NotApproved { .. })));
-    renew();
-    // What waits goes on to wait, and is what the node gets.
+    let withdraw = || {
+        if site.waiting().is_some() {
+            site.approve();
+            bundles::remove(&mut site.state(), "node1", 1, Timestamp::system()).unwrap();
+        }
+    };
+    let boot = Boot { settings: settings("wrong"), meanwhile: &withdraw, ..Boot::default() };
+    let error = node.boot(boot).err().unwrap();
+    assert!(matches!(error, StatelessError::Withdrawn(Stand::Removed)), "{error:?}");
+    // Nothing that was removed comes back by itself; another one is made.
     let approve = || site.waiting().iter().for_each(|_| site.approve());
-    assert_eq!(node.booted(Boot { settings: settings("new"), meanwhile: &approve, ..Boot::default() }).1, "new");
+    let boot = Boot { settings: settings("right"), meanwhile: &approve, ..Boot::default() };
+    let (description, hostname) = node.booted(boot);
+    assert_eq!((description.counter, hostname.as_str()), (2, "right"));
 }
 
 /// Without settings and without a console there is nobody to ask; the node still takes what an administrator makes.

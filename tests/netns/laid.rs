@@ -376,7 +376,10 @@ fn what_is_in_the_way_leaves_the_root_as_it_is() {
     machine.refused("the root has no directory that it could be in");
     machine.plain_root();
     for (other, words) in [
-        (file("lib/modprobe.d/x.conf", ""), "in the root lib is a symbolic link to usr/lib; settings name fixed paths, so make"),
+        (
+            file("lib/modprobe.d/x.conf", ""),
+            "in the root lib is a symbolic link to usr/lib; settings name fixed paths, so make",
+        ),
         (file("etc/machine-id/x", ""), "has a directory etc/machine-id, and the root has a file there"),
         (file("etc/ssh", ""), "has a file etc/ssh, and the root has a directory there"),
         (link("etc/ssh", "/x"), "has a file etc/ssh, and the root has a directory there"),
@@ -444,7 +447,8 @@ fn files_that_a_later_mount_hides_are_not_available() {
     fs::remove_file(root.join("etc/localtime")).unwrap();
     // What is below a folder for somebody else's eyes, and what a later system finds: its own root, with /run in it.
     fs::create_dir(machine.path("plain/run")).unwrap();
-    mount(Some(&machine.path("machine/run")), &root.join("run"), NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).unwrap();
+    mount(Some(&machine.path("machine/run")), &root.join("run"), NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
+        .unwrap();
     let available = || {
         let output = Command::new(agent()).arg("available").env("IMPRINT_ROOT", &root).output().unwrap();
         assert_eq!(output.status.code(), Some(20), "this machine has no server");

@@ -262,8 +262,8 @@ fn environment_variables_are_those_of_the_programs() {
     // The dracut module's own.
     let module = read("dracut/50imprint/module-setup.sh");
     let images = read("docs/images.md");
-    let names =
-        module.split("${IMPRINT_").skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_uppercase()).next().unwrap());
+    let ends = |c: char| !c.is_ascii_uppercase() && c != '_';
+    let names = module.split("${IMPRINT_").skip(1).map(|rest| rest.split(ends).next().unwrap());
     for name in names {
         assert!(images.contains(&format!("`IMPRINT_{name}`")), "docs/images.md: IMPRINT_{name}");
     }
@@ -317,7 +317,12 @@ fn symptoms_are_words_of_the_program() {
 fn keys_of_a_record_are_on_its_page() {
     let page = read("docs/node-toml.md");
     let mut keys = BTreeSet::new();
-    for file in ["host/src/record.rs", "host/src/record/admission.rs", "host/src/record/network.rs"] {
+    for file in [
+        "host/src/record.rs",
+        "host/src/record/admission.rs",
+        "host/src/record/bundle.rs",
+        "host/src/record/network.rs",
+    ] {
         for mark in ["take(\"", "need(\"", "list(\"", "flag(\""] {
             keys.extend(read(file).split(mark).skip(1).filter_map(|rest| rest.split('"').next().map(str::to_owned)));
         }

@@ -127,7 +127,11 @@ fn units_of_a_bundle_start_without_the_network() {
         text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect::<Vec<_>>()
     };
     let (units, report) = (lines("imprint-units.service"), lines("imprint-available.service"));
-    assert!(!units.iter().any(|line| line.contains("network") || line.contains("multi-user.target") && line.starts_with("After")));
+    assert!(
+        !units
+            .iter()
+            .any(|line| line.contains("network") || line.contains("multi-user.target") && line.starts_with("After"))
+    );
     assert!(units.contains(&"DefaultDependencies=no".to_owned()), "multi-user.target must not wait for it");
     assert!(units.iter().any(|line| line == "ExecStart=/run/imprint/root/bin/imprint available --early"));
     assert!(report.iter().any(|line| line == "After=network-online.target"));

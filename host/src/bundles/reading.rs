@@ -126,13 +126,13 @@ fn difference(before: Option<&Entry>, after: Option<&Entry>) -> Option<Differenc
         (_, None) => "removed",
         _ => "changed",
     };
-    let about = |sign: char, entry: Option<&Entry>| entry.map(|entry| format!("{sign}{}", about(entry)));
+    let signed = |sign: char, entry: Option<&Entry>| entry.map(|entry| format!("{sign}{}", about(entry)));
     let mut lines = Vec::new();
-    let is_like = before.map(|entry| self::about(entry)) == after.map(|entry| self::about(entry));
+    let is_like = before.map(about) == after.map(about);
     let texts = (before.map_or(Some(String::new()), text), after.map_or(Some(String::new()), text));
     if !is_like {
-        lines.extend(about('-', before));
-        lines.extend(about('+', after));
+        lines.extend(signed('-', before));
+        lines.extend(signed('+', after));
     }
     if let (Some(before), Some(after)) = texts {
         lines.extend(unified(&before, &after));
@@ -146,10 +146,7 @@ fn about(entry: &Entry) -> String {
     match content {
         Content::Directory => format!("directory {mode:04o} {uid}:{gid}"),
         Content::Link(to) => format!("link to {to}"),
-        Content::File(bytes) if text(entry).is_some() => {
-            let _ = bytes;
-            format!("file {mode:04o} {uid}:{gid}")
-        }
+        Content::File(_) if text(entry).is_some() => format!("file {mode:04o} {uid}:{gid}"),
         Content::File(bytes) => {
             let (length, digest) = (bytes.expose().len(), hex::encode(&sha256(bytes.expose())));
             format!("file {mode:04o} {uid}:{gid}, {length} bytes that are no text, sha256 {digest}")

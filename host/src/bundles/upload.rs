@@ -31,6 +31,8 @@ pub const MAX_UPLOAD: u64 = MAX_SEALED as u64 - 1024;
 pub struct Reader {
     /// The node's key, if this host holds it.
     key: Option<Identity>,
+    /// The key, as [`Key::shown`] says it.
+    shown: String,
     /// The counter of the next version.
     next: u64,
 }
@@ -57,6 +59,8 @@ pub struct Upload<'a> {
 #[derive(Clone)]
 pub struct Checked {
     sha256: [u8; 32],
+    /// The key that it was checked with.
+    key: String,
 }
 
 /// What has become of an upload.
@@ -86,11 +90,12 @@ pub fn may_upload(desk: &Desk<'_>, node: &str, tag: &[u8; 32], peer: &str) -> Re
             Ok(May::Not(answer))
         }
         Ok((terms, next)) => {
+            let shown = terms.key.shown();
             let key = match terms.key {
                 Key::Held(identity) => Some(identity),
                 Key::Elsewhere { .. } => None,
             };
-            Ok(May::Send(Reader { key, next }))
+            Ok(May::Send(Reader { key, shown, next }))
         }
     }
 }
@@ -111,7 +116,7 @@ pub fn check(age: &[u8], reader: &Reader, node: &str, tag: &[u8; 32]) -> Result<
             return Err(BadUpload::Tag);
         }
     }
-    Ok(Checked { sha256: sha256(age) })
+    Ok(Checked { sha256: sha256(age), key: reader.shown.clone() })
 }
 
 /// The bundle in an age file.
@@ -128,7 +133,7 @@ pub fn put(desk: &Desk<'_>, node: &str, upload: &Upload<'_>, tell: &[Told], peer
             return Ok(answer);
         }
     };
-    let Checked { sha256 } = match upload.checked {
+    let Checked { sha256, key } = match upload.checked {
         Ok(checked) => checked,
         Err(bad) => {
             let answer = Put::Bad(chain(bad));
@@ -136,6 +141,11 @@ pub fn put(desk: &Desk<'_>, node: &str, upload: &Upload<'_>, tell: &[Told], peer
             return Ok(answer);
         }
     };
+    // What was checked with another key is not checked.
+    if *key != terms.key.shown() {
+        let detail = "the key of this node's bundles has changed while the upload came; send it again".to_owned();
+        return Ok(Put::Later(Duration::from_secs(1), detail));
+    }
     let code = bundle::code(upload.age).to_string();
     let length = u64::try_from(upload.age.len()).unwrap_or(u64::MAX);
     let seal = if terms.auto { seal(desk, node, next, sha256, length)? } else { None };

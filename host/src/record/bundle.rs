@@ -79,7 +79,18 @@ pub(super) fn rule(table: &mut Table<'_>, admit: Admit) -> Result<Option<BundleR
     if let Some(pull) = pull.as_ref().filter(|_| key != KeySource::Stick) {
         return Err(pull.error("only a stick can be pulled; write bundle_key = \"stick\", or leave it out"));
     }
-    let approve = approve.map_or(Ok(Approval::Admin), |value| one_of(&value, &Approval::ALL))?;
+    let approve = match approve {
+        None => Approval::Admin,
+        Some(value) => {
+            let approve = one_of(&value, &Approval::ALL)?;
+            if approve == Approval::Auto && key != KeySource::Payload {
+                let why = "\"auto\" needs bundle_key = \"payload\": this host cannot read what is encrypted for another key, and would \
+                           sign anything that a stolen certificate sends; leave it out";
+                return Err(value.error(why));
+            }
+            approve
+        }
+    };
     let recipient = recipient.map(|value| Recipient::parse(value.string()?).map_err(|error| value.error(error)));
     let pull = pull.map_or(Ok(false), |value| value.bool())?;
     Ok(Some(BundleRule { key, approve, recipient: recipient.transpose()?, pull }))
@@ -105,8 +116,8 @@ mod tests {
         let plain = BundleRule { key: KeySource::Payload, approve: Approval::Admin, recipient: None, pull: false };
         assert_eq!(rule("bundle_key = \"payload\""), plain);
         assert_eq!(
-            rule("bundle_key = \"image\"\nbundle_approve = \"auto\""),
-            BundleRule { key: KeySource::Image, approve: Approval::Auto, ..plain }
+            rule("bundle_key = \"payload\"\nbundle_approve = \"auto\""),
+            BundleRule { approve: Approval::Auto, ..plain }
         );
         let recipient = Identity::from_bytes(&[7; 32]).recipient();
         let text = format!("bundle_key = \"stick\"\nbundle_pull = true\nbundle_recipient = \"{recipient}\"");
@@ -140,6 +151,12 @@ mod tests {
             (
                 "bundle_key = \"stick\"\nbundle_pull = \"yes\"",
                 "node1.toml:4: bundle_pull: want true or false, not string",
+            ),
+            // A certificate alone must not decide what the node gets.
+            (
+                "bundle_key = \"image\"\nbundle_approve = \"auto\"",
+                "node1.toml:4: bundle_approve: \"auto\" needs bundle_key = \"payload\": this host cannot read what is encrypted for \
+                 another key, and would sign anything that a stolen certificate sends; leave it out",
             ),
             (
                 "bundle_key = \"payload\"\nbundle_approve = \"me\"",

@@ -1,5 +1,5 @@
-//! Limits the memory of long bodies: together they have a budget, and each node has one at a time. Short bodies do not count:
-//! the number of connections limits those.
+//! Limits the memory of long bodies: together they have a budget, and each node has one at a time. Uploads and answers have a budget
+//! each. Short bodies do not count: the number of connections limits those.
 
 use std::collections::HashSet;
 use std::pin::Pin;

@@ -87,6 +87,9 @@ pub struct BundleRow {
     pub content_of: Option<u64>,
 }
 
+/// The signed statement of a bundle, and its age file.
+pub type BundleBytes = (Vec<u8>, Vec<u8>);
+
 /// A bundle that is to be stored.
 pub struct NewBundle<'a> {
     /// The node.
@@ -182,7 +185,7 @@ impl Books {
     }
 
     /// The bytes of a bundle: the signed statement, empty before the approval, and the age file. `None`: they are gone.
-    pub fn bundle_bytes(&self, id: i64) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn bundle_bytes(&self, id: i64) -> Result<Option<BundleBytes>, StoreError> {
         let sql = "SELECT coalesce(seal, x''), age FROM bundles WHERE id = ?1 AND age IS NOT NULL";
         self.one(sql, [id], |row| Ok((row.get(0)?, row.get(1)?)))
     }

@@ -11,7 +11,9 @@ const HOME: &str = "IMPRINT_TEST_HOME";
 const HOSTNAME: &str = "IMPRINT_TEST_HOSTNAME";
 /// How the node ends when nobody has approved anything.
 const WAITS: i32 = 33;
-const KILLS: usize = 500;
+/// Nodes at a time, and how often each is killed.
+const NODES: u64 = 4;
+const KILLS: usize = 125;
 
 /// Where it is killed, and how often it comes there at most.
 const POINTS: [(&str, u64); 9] = [
@@ -70,9 +72,14 @@ impl Seeded {
 
 #[test]
 fn a_kill_leaves_the_old_bundle_or_the_new_one_or_none() {
+    std::thread::scope(|scope| {
+        (1..=NODES).for_each(|seed| drop(scope.spawn(move || killed(Seeded(seed * 0x9e37_79b9)))))
+    });
+}
+
+fn killed(mut random: Seeded) {
     let site = Site::new("admin");
     let home = site.node().home;
-    let mut random = Seeded(0x1d_0b5e);
     // What each version has in it.
     let mut versions: BTreeMap<u64, String> = BTreeMap::new();
     let (mut number, mut kills, mut boots) = (0, 0, 0);

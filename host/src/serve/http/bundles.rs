@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -17,7 +17,7 @@ use axum::routing::{get, post};
 use hyper::body::Body as _;
 use imprint::bundle::answer::{MAX_ANSWER, Report, Stand, Standing};
 use imprint::hex;
-use tokio::time::timeout;
+use tokio::time::{Instant as Moment, timeout, timeout_at};
 
 use super::range::{Wanted, wanted};
 use super::{Peer, RETRY, Server, Shared, busy, later, plain, said};
@@ -31,6 +31,8 @@ const BUNDLE: &str = "/.well-known/imprint/bundle";
 const AVAILABLE: &str = "/.well-known/imprint/available";
 /// How long a body may take. Shorter than a connection may last.
 const BODY_TIME: Duration = Duration::from_secs(100);
+/// A long body has to bring [`SHORT`] bytes in each of these times, or its end, so that who sends nothing holds no memory.
+const PROGRESS_TIME: Duration = Duration::from_secs(10);
 
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
@@ -202,15 +204,29 @@ async fn taken(shared: &Shared, peer: &Peer, request: Request) -> Result<Respons
             return Ok(decided(&put));
         }
     };
-    let Some(_share) = shared.bulk.share(&node, length).await else { return Ok(busy()) };
+    if let Some(after) = shared.checks.wait(&node, Instant::now()) {
+        return Ok(failed_before(after));
+    }
+    let Some(share) = shared.uploads.share(&node, length).await else { return Ok(busy()) };
     let age = read(request.into_body(), length).await?;
     crash::point("bundle read");
-    // A check of the longest bundle takes a while and much memory: one at a time.
-    let turn = if length > SHORT { shared.checks.acquire().await.ok() } else { None };
+    // A short body can unpack to as much as a long one, so each waits for its turn.
+    let turn = match shared.checks.turn(&node).await {
+        Ok(Some(turn)) => turn,
+        Ok(None) => return Ok(busy()),
+        Err(after) => return Ok(failed_before(after)),
+    };
     let (bytes, name) = (age.clone(), node.clone());
-    let checked = tokio::task::spawn_blocking(move || bundles::check(&bytes, &reader, &name, &tag)).await;
-    drop(turn);
-    let Ok(checked) = checked else { return Ok(super::fault()) };
+    // Turn and share go along: the check goes on when the client has gone.
+    let checking = tokio::task::spawn_blocking(move || {
+        let checked = bundles::check(&bytes, &reader, &name, &tag);
+        drop(turn);
+        (checked, share)
+    });
+    let Ok((checked, _share)) = checking.await else { return Ok(super::fault()) };
+    if checked.is_err() {
+        shared.checks.failed(&node, Instant::now());
+    }
     match ask(shared, peer, What::Put { tag, age, checked: Box::new(checked) }).await? {
         Answered::Put(node, put) => {
             if let Put::Stored(Standing { code: Some(code), bundle, .. }) = &put {
@@ -222,27 +238,44 @@ async fn taken(shared: &Shared, peer: &Peer, request: Request) -> Result<Respons
     }
 }
 
+fn failed_before(after: Duration) -> Response {
+    let why = "too many uploads of this node within an hour were no bundle of it; come back later";
+    later(StatusCode::TOO_MANY_REQUESTS, after, why)
+}
+
 /// The whole body, of exactly this length.
 async fn read(mut body: Body, length: u64) -> Result<Bytes, Box<Response>> {
     let refused = |status, why| Box::new(plain(status, why));
     let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let short = usize::try_from(SHORT).unwrap_or(usize::MAX);
     let reading = async {
         let mut bytes = Vec::with_capacity(length);
-        while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-            let data = frame.ok()?.into_data().unwrap_or_default();
+        let (mut until, mut want) = (Moment::now() + PROGRESS_TIME, short);
+        loop {
+            let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+            // Short bodies have no share of the memory, and may be slow.
+            let frame = if length > short { timeout_at(until, frame).await } else { Ok(frame.await) };
+            let Some(frame) = frame.map_err(|_| Slow)? else { break };
+            let Some(data) = frame.ok().map(|frame| frame.into_data().unwrap_or_default()) else { return Ok(None) };
             if bytes.len().saturating_add(data.len()) > length {
-                return None;
+                return Ok(None);
             }
             bytes.extend_from_slice(&data);
+            if bytes.len() >= want {
+                (until, want) = (Moment::now() + PROGRESS_TIME, bytes.len().saturating_add(short));
+            }
         }
-        (bytes.len() == length).then_some(bytes)
+        Ok((bytes.len() == length).then_some(bytes))
     };
     match timeout(BODY_TIME, reading).await {
-        Ok(Some(bytes)) => Ok(bytes.into()),
-        Ok(None) => Err(refused(StatusCode::BAD_REQUEST, "the body is cut short")),
-        Err(_) => Err(refused(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+        Ok(Ok(Some(bytes))) => Ok(bytes.into()),
+        Ok(Ok(None)) => Err(refused(StatusCode::BAD_REQUEST, "the body is cut short")),
+        Ok(Err(Slow)) | Err(_) => Err(refused(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
     }
 }
+
+/// A long body whose bytes come too slowly.
+struct Slow;
 
 fn decided(put: &Put) -> Response {
     match put {
@@ -340,4 +373,38 @@ fn standing(status: StatusCode, stands: &Standing) -> Response {
         headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body that sends this many bytes at once, and then nothing more.
+    struct Stalled(usize);
+
+    impl hyper::body::Body for Stalled {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+            match std::mem::take(&mut self.0) {
+                0 => std::task::Poll::Pending,
+                length => std::task::Poll::Ready(Some(Ok(hyper::body::Frame::data(vec![0; length].into())))),
+            }
+        }
+    }
+
+    /// Attack: clients announce 17 MB and send nothing, so that all others wait for memory.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_body_that_does_not_come_is_given_up_soon() {
+        for (sent, length, seconds) in [(0, 17_000_000, 10), (100_000, 17_000_000, 10), (0, SHORT, 100)] {
+            let begun = Moment::now();
+            let refused = read(Body::new(Stalled(sent)), length).await.unwrap_err();
+            assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
+            assert_eq!(begun.elapsed().as_secs(), seconds, "{sent} of {length}");
+        }
+    }
 }
