@@ -135,7 +135,11 @@ struct Apply {
 /// in the real root: start what the bundle names, and report to the configuration server that this machine is available
 #[derive(FromArgs)]
 #[argh(subcommand, name = "available")]
-struct Available {}
+struct Available {
+    /// start the units only, before the network is up; a later call looks after the rest
+    #[argh(switch)]
+    early: bool,
+}
 
 /// show what the last run did
 #[derive(FromArgs)]
@@ -203,7 +207,7 @@ fn main() -> ExitCode {
             console::also_on(root.join("dev/console"));
             run::apply(root, &new)
         }
-        Command::Available(Available {}) => run::available(root),
+        Command::Available(Available { early }) => run::available(root, early),
         Command::Status(Status { reason }) => run::status(root, reason).map(|text| console::answer(&text)),
         Command::Version(Version {}) => {
             console::answer(VERSION);

@@ -253,8 +253,9 @@ impl Status {
     pub fn reason(&self) -> String {
         if let Some(BundleStatus { state: BundleState::Staged, error: Some(error), .. }) = &self.bundle {
             return format!(
-                "imprint: the boot was stopped with exit code {BUNDLE}: bundle: {}\nimprint: \"imprint apply\" tries again; then \
-                 \"systemctl default\" boots on, or \"exit\" in an image without systemd\n",
+                "imprint: the boot was stopped with exit code {BUNDLE}: bundle: {}\nimprint: make another version at the server \
+                 (imprint-host bundle make NODE …); then run \"imprint console\" here and leave with \"systemctl default\", or \
+                 \"exit\" in an image without systemd; or boot again\n",
                 line(error)
             );
         }

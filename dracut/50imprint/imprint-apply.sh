@@ -2,7 +2,7 @@
 # pre-pivot hook of dracut without systemd: has the agent lay the bundle over the root, and stops the boot when the agent says so.
 # Decides nothing else. /init sources it, so it leaves no option of the shell changed.
 
-if [ -e /run/imprint/bundle.json ]; then
+if [ -e /run/imprint/bundle.json ] || [ -e /run/imprint/anew ]; then
     # The agent's own lines reach the console as they come; the one on its standard error is why the boot stops.
     # shellcheck disable=SC2154 # /init sets NEWROOT
     {

@@ -137,6 +137,14 @@ pub fn copy_program(work: &Path) -> Result<PathBuf, RootError> {
     Ok(path)
 }
 
+/// The first of these paths of entries that is not on an overlay of this program: the overlay was never there, is gone, or something
+/// was mounted over it. Whether a file is there, and what is in it, is not looked at: the system that runs may change its files.
+pub fn hidden<'a>(root: &Path, paths: &'a [String]) -> Result<Option<&'a str>, RootError> {
+    let ours = mounts::devices()?;
+    let is_hidden = |path: &&String| place::device(root, path).is_none_or(|device| !ours.contains(&device));
+    Ok(paths.iter().find(is_hidden).map(String::as_str))
+}
+
 fn is_a_root(root: &Path) -> Result<(), RootError> {
     let wrong = |why| Err(RootError::NoRoot { path: root.to_owned(), why });
     let Ok(metadata) = fs::symlink_metadata(root) else { return wrong("nothing is there") };
@@ -333,7 +341,8 @@ impl fmt::Display for RootError {
             ),
             RootError::Link { entry, link, to } => write!(
                 f,
-                "the bundle has {}, and in the root {} is a symbolic link to {}; make a bundle that names the real path",
+                "the bundle has {}, and in the root {} is a symbolic link to {}; settings name fixed paths, so make \
+                 the bundle from files with the real path, imprint-host bundle make --from DIR",
                 line(entry.as_str()),
                 line(link),
                 line(&to.display().to_string())

@@ -64,7 +64,7 @@ impl std::error::Error for GzipError {}
 /// RFC 1952 §2.3: magic, deflate, no flags, no time, best compression, unknown operating system.
 const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255];
 
-/// Packs bytes. The text itself stays in memory that the compressor frees without wiping it.
+/// Packs bytes.
 pub(super) fn pack(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, GzipError> {
     let length = u32::try_from(bytes.len()).map_err(|_| GzipError::Compressor)?;
     // Incompressible bytes are stored in blocks of less than 64 KiB, each with a head of 5 bytes. The buffer has room for that: one
@@ -74,7 +74,11 @@ pub(super) fn pack(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, GzipError> {
     let (head, out) = file.split_at_mut_checked(HEAD.len()).ok_or(GzipError::Compressor)?;
     head.copy_from_slice(&HEAD);
     let mut compressor = Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(9, 0, 0)));
-    let written = match compress(&mut compressor, bytes, out, TDEFLFlush::Finish) {
+    let packed = compress(&mut compressor, bytes, out, TDEFLFlush::Finish);
+    // It has a copy of the text in it.
+    compressor.reset();
+    std::hint::black_box(&mut compressor);
+    let written = match packed {
         (TDEFLStatus::Done, read, written) if read == bytes.len() && written + 8 <= out.len() => written,
         _ => return Err(GzipError::Compressor),
     };

@@ -30,6 +30,20 @@ pub enum UseError {
         /// Its counter.
         counter: u64,
     },
+    /// It was in the root, and is not any more; or it is in neither the root nor the memory.
+    Lost {
+        /// Its counter.
+        counter: u64,
+    },
+    /// A run has begun anew after a bundle could not be laid over the root, and has brought no other one.
+    NoneInstead,
+    /// Something in the root hides a file of the bundle.
+    Hidden {
+        /// The bundle's counter.
+        counter: u64,
+        /// The path of the file.
+        path: Printable,
+    },
     /// bundle.json names something that is no unit and verb.
     NoUnit {
         /// The verb.
@@ -70,6 +84,19 @@ impl fmt::Display for UseError {
             UseError::NotApplied { counter } => {
                 write!(f, "bundle number {counter} is not in the root; imprint apply in the initramfs lays it there")
             }
+            UseError::Lost { counter } => write!(
+                f,
+                "bundle number {counter} is not in the root, which was mounted anew, and not in the memory any more; run imprint \
+                 console, or boot again"
+            ),
+            UseError::NoneInstead => f.write_str(
+                "the bundle before could not be laid over the root, and no other one has come; run imprint console, or boot again",
+            ),
+            UseError::Hidden { counter, path } => write!(
+                f,
+                "bundle number {counter} has {path}, and this system does not show it: something is mounted over its place; put the \
+                 file elsewhere in the bundle"
+            ),
             UseError::NoUnit { verb, unit } => write!(
                 f,
                 "bundle.json wants {verb:?} for {unit:?}, which this program does not know; it was changed since imprint wrote it, \

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{major, minor};
 
-use super::{HandoverError, NODE, generation, is_complete, private_is_ours, staged};
+use super::{HandoverError, NODE, discard, generation, is_complete, private_is_ours, staged};
 
 /// A locked folder: no other imprint writes into it while this value exists.
 #[must_use]
@@ -61,16 +61,23 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Locks the folder for a run that makes an identity; `None`: the folder already holds a complete one.
+    /// Locks the folder for a run that makes an identity; `None`: the folder already holds a complete one, and its bundle, if it has
+    /// one, is in the root.
     pub fn begin(path: &Path) -> Result<Option<Folder>, HandoverError> {
-        if is_complete(path) {
+        if is_done(path) {
             return Ok(None);
         }
         let folder = Folder::make(path)?;
         // Another run may have completed just before the lock; or it was killed before it wrote `ready`, which `settle`
         // has now written.
-        if is_complete(path) {
+        if is_done(path) {
             return Ok(None);
+        }
+        if is_complete(path) {
+            // The bundle could not be laid over the root, so a person has this run get another one. Should it get none, nothing that
+            // is left may look like a boot without a bundle: hence the mark, before anything is removed.
+            staged::begin_anew(path)?;
+            discard(path)?;
         }
         // A bundle of a run that was killed: this run may be for another node, or for none.
         staged::discard(path)?;
@@ -81,6 +88,11 @@ impl Folder {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether nothing is left to do for a run.
+fn is_done(path: &Path) -> bool {
+    is_complete(path) && !staged::waits(path)
 }
 
 /// Makes a folder that everybody may read. A folder that exists keeps its mode.
@@ -143,6 +155,29 @@ mod tests {
         assert_eq!((busy, holder), (path.clone(), Some(std::process::id())));
         drop(first);
         let _again = Folder::open(&path).unwrap();
+    }
+
+    /// Accident: a bundle that does not fit the root, and a folder that says "complete" for ever. And a run that gets no bundle after
+    /// that must not look like one that needs none.
+    #[test]
+    fn a_bundle_that_the_root_does_not_have_lets_a_run_begin_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("id");
+        drop(Folder::make(&path).unwrap());
+        let ready = || fs::write(path.join("ready"), "").unwrap();
+        ready();
+        assert!(Folder::begin(&path).unwrap().is_none(), "an identity, and no bundle");
+        let text = r#"{"version":1,"node":"n","counter":7,"sha256":"","code":"","signer":"","approver":"","signed":"","units":[],"url":""}"#;
+        for description in [text, "damaged"] {
+            ready();
+            fs::write(path.join(staged::DESCRIPTION), description).unwrap();
+            drop(Folder::begin(&path).unwrap().unwrap());
+            assert!(!is_complete(&path) && staged::is_anew(&path) && staged::read(&path).unwrap().is_none());
+        }
+        ready();
+        fs::write(path.join(staged::DESCRIPTION), text).unwrap();
+        fs::write(path.join(staged::APPLIED), "7").unwrap();
+        assert!(Folder::begin(&path).unwrap().is_none(), "the root has it");
     }
 
     /// flock(2) needs read access only, and everybody may read the folder: a lock on the folder must not keep imprint

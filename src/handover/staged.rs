@@ -22,6 +22,10 @@ pub const DESCRIPTION: &str = "bundle.json";
 pub const APPLIED: &str = "applied";
 /// Which of the bundle's units were started.
 const STARTED: &str = "started";
+/// Which paths the bundle has laid over the root.
+const LAID: &str = "laid";
+/// A run has begun anew because the bundle before could not be laid over the root.
+const ANEW: &str = "anew";
 const TAR: &str = "bundle.tar";
 
 /// Version of the schema of bundle.json. A new item does not change it; any other change does.
@@ -112,10 +116,53 @@ pub fn tar(directory: &Path, limit: usize) -> Result<Secret, HandoverError> {
     Ok(Secret::new(std::mem::take(&mut *bytes)))
 }
 
-/// Records that the root has the bundle, and removes the tar.
-pub fn applied(directory: &Path, counter: u64) -> Result<(), HandoverError> {
+/// Records that the root has the bundle, with these paths, and removes the tar.
+pub fn applied<'a>(directory: &Path, counter: u64, paths: impl Iterator<Item = &'a str>) -> Result<(), HandoverError> {
+    private_is_ours(directory)?;
+    // No path has a line feed in it.
+    let number = format!("{counter}\n");
+    let lines: String = std::iter::once(number.as_str()).chain(paths.flat_map(|path| [path, "\n"])).collect();
+    put(&directory.join(PRIVATE), LAID, lines.as_bytes(), 0o600)?;
     put(directory, APPLIED, format!("{counter}\n").as_bytes(), 0o644)?;
-    remove(&tar_of(directory))
+    remove_spent(directory)
+}
+
+/// Removes what nobody needs any more once the root has the bundle. A kill may have come before.
+pub fn remove_spent(directory: &Path) -> Result<(), HandoverError> {
+    remove(&directory.join(ANEW)).and(remove(&tar_of(directory)))
+}
+
+/// The paths that [`applied`] has recorded for this bundle.
+pub fn laid(directory: &Path, counter: u64) -> Result<Vec<String>, HandoverError> {
+    private_is_ours(directory)?;
+    let path = directory.join(PRIVATE).join(LAID);
+    let text = fs::read_to_string(&path).map_err(|source| HandoverError::Read { path: path.clone(), source })?;
+    let mut lines = text.lines();
+    if lines.next().and_then(|line| line.parse().ok()) != Some(counter) {
+        return Err(HandoverError::Damaged { path, why: format!("it is not about bundle number {counter}") });
+    }
+    Ok(lines.map(ToOwned::to_owned).collect())
+}
+
+/// Records that the root does not have the bundle any more.
+pub fn lost(directory: &Path) -> Result<(), HandoverError> {
+    remove(&directory.join(APPLIED))
+}
+
+/// Whether a bundle is described that the root does not have. One whose description cannot be read counts.
+pub(super) fn waits(directory: &Path) -> bool {
+    directory.join(DESCRIPTION).exists()
+        && !read(directory).is_ok_and(|left| left.is_some_and(|left| left.is_applied()))
+}
+
+/// Records that a run begins anew, and that the root is not to be entered before that run has completed.
+pub(super) fn begin_anew(directory: &Path) -> Result<(), HandoverError> {
+    put(directory, ANEW, b"", 0o644)
+}
+
+/// Whether [`begin_anew`] was called, and no bundle was laid over the root since.
+pub fn is_anew(directory: &Path) -> bool {
+    directory.join(ANEW).exists()
 }
 
 /// How many of the bundle's units were started, as [`started`] has recorded it.
@@ -208,7 +255,9 @@ mod tests {
         assert_eq!((staged.description.clone(), staged.applied), (description(7), None));
         assert!(!staged.is_applied());
         assert_eq!(tar(directory, 7).unwrap().expose(), b"the tar");
-        applied(directory, 7).unwrap();
+        applied(directory, 7, ["etc/a"].into_iter()).unwrap();
+        assert_eq!((mode("private/laid"), laid(directory, 7).unwrap()), (0o600, vec!["etc/a".to_owned()]));
+        assert!(matches!(laid(directory, 8), Err(HandoverError::Damaged { .. })), "of another bundle");
         assert!(!tar_of(directory).exists());
         assert!(read(directory).unwrap().unwrap().is_applied());
         // A newer one waits beside what the root has.

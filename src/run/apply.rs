@@ -1,28 +1,37 @@
-//! `imprint apply`: lays the bundle that a boot has left over the root that is about to be entered, and leaves the unit that reports
-//! it there. Never fetches a bundle, and never judges one: the boot has verified it.
+//! `imprint apply`: lays the bundle that a boot has left over the root that is about to be entered, and leaves the units that start
+//! and report it there. Never fetches a bundle, and never judges one: the boot has verified it.
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::RUN_DIR;
+use super::available::report;
 use crate::apply::{file, root};
 use crate::bundle::{Bundle, Entry, MAX_TAR};
 use crate::chain::chain;
 use crate::console::say;
 use crate::error::{Error, UseError};
+use crate::facts;
 use crate::handover::{self, Folder, HandoverError, staged};
 use crate::source;
 use crate::status::{BundleState, Status};
+use crate::time::Deadline;
 use crate::trial;
 
 /// The folder in that of the hand-over that has the memory of the overlays, and the program for the real root.
 const ROOT: &str = "root";
-/// The unit of the real root, and what wants it there.
-const UNIT: (&str, &str) = ("imprint-available.service", include_str!("../../systemd/imprint-available.service"));
+/// The units of the real root, and what wants them there.
+const LEFT: [(&str, &str); 2] = [
+    ("imprint-units.service", include_str!("../../systemd/imprint-units.service")),
+    ("imprint-available.service", include_str!("../../systemd/imprint-available.service")),
+];
 const UNITS: &str = "run/systemd/system";
 const WANTS: &str = "run/systemd/system/multi-user.target.wants";
+/// How long the configuration server is asked to take the report of a failure: a person may wait for the prompt.
+const TELLING: Duration = Duration::from_secs(5);
 /// systemd.exec reads these once it has loaded a policy: a list of paths that get the labels of the policy (systemd 245).
 const LABELS: (&str, &str) = ("run/systemd/relabel-extra.d", "imprint.relabel");
 
@@ -30,36 +39,62 @@ const LABELS: (&str, &str) = ("run/systemd/relabel-extra.d", "imprint.relabel");
 pub fn apply(machine: &Path, new: &Path) -> Result<(), Error> {
     let directory = machine.join(RUN_DIR);
     let Some(left) = staged::read(&directory).map_err(UseError::from)? else {
+        if staged::is_anew(&directory) && !handover::is_complete(&directory) {
+            return Err(UseError::NoneInstead.into());
+        }
         say(&format!("no bundle waits in {}, nothing to do", directory.display()));
         return Ok(());
     };
     let counter = left.description.counter;
     let _folder = Folder::open(&directory).map_err(UseError::from)?;
-    if left.is_applied() {
-        // A kill may have come before the tar was removed.
-        staged::applied(&directory, counter).map_err(UseError::from)?;
-        record(machine, Ok(BundleState::Applied));
-        say(&format!("bundle number {counter} is in the root already, nothing to do"));
-        return Ok(());
-    }
-    let done = lay(machine, &directory, new, counter);
+    let done = match left.is_applied() {
+        true => look(machine, &directory, new, counter),
+        false => lay(machine, &directory, new, counter),
+    };
     record(machine, done.as_ref().map(|_| BundleState::Applied));
+    if let Err(error) = &done {
+        say(
+            "to go on, make another version at the server: imprint-host bundle make; then run imprint console here, or boot again",
+        );
+        // The network of the initramfs is up. Whoever keeps the bundles sees then that this one is of no use.
+        if let Err(second) = report(&directory, &left.description, Some(error), Deadline::after(TELLING)) {
+            say(&format!("the configuration server was not told: {}", chain(&second)));
+        }
+    }
     let words = done?;
     say(&words);
     Ok(())
 }
 
+/// Whether the root still has what was laid over it: somebody may have unmounted it and mounted it again since.
+fn look(machine: &Path, directory: &Path, new: &Path, counter: u64) -> Result<String, UseError> {
+    let paths = staged::laid(directory, counter)?;
+    if root::hidden(new, &paths)?.is_some() {
+        if facts::is_initramfs(machine) {
+            // So that another run can begin.
+            staged::lost(directory)?;
+        }
+        return Err(UseError::Lost { counter });
+    }
+    // A kill may have come before the tar was removed.
+    staged::remove_spent(directory)?;
+    Ok(format!("bundle number {counter} is in the root already, nothing to do"))
+}
+
 fn lay(machine: &Path, directory: &Path, new: &Path, counter: u64) -> Result<String, UseError> {
-    let tar = staged::tar(directory, MAX_TAR)?;
+    let tar = staged::tar(directory, MAX_TAR).map_err(|error| match error {
+        HandoverError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => UseError::Lost { counter },
+        error => error.into(),
+    })?;
     let bundle = Bundle::of_tar(tar.expose())?;
     let work = directory.join(ROOT);
     // Before the step, so that a kill behind it leaves nothing undone that the real root needs.
     root::copy_program(&work)?;
-    leave_unit(machine)?;
+    leave_units(machine)?;
     leave_labels(machine, new, bundle.entries())?;
     let laid = root::lay(&work, new, bundle.entries())?;
     trial::crash("laid");
-    staged::applied(directory, counter)?;
+    staged::applied(directory, counter, bundle.entries().iter().map(|entry| entry.path.as_str()))?;
     trial::crash("applied");
     let (count, over) = (bundle.entries().len(), laid.directories.join(", "));
     let over = if over.is_empty() { "nothing".to_owned() } else { over };
@@ -80,7 +115,12 @@ pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
             match came {
                 Ok(BundleState::Applied) if bundle.state == BundleState::Available => return Ok(()),
                 Ok(state) => (bundle.state, bundle.error) = (state, None),
-                Err(error) => bundle.error = Some(chain(error)),
+                Err(error) => {
+                    if matches!(error, UseError::Lost { .. }) {
+                        bundle.state = BundleState::Staged;
+                    }
+                    bundle.error = Some(chain(error));
+                }
             }
             handover::restate(&directory, &status)?;
         }
@@ -91,14 +131,16 @@ pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
     }
 }
 
-fn leave_unit(machine: &Path) -> Result<(), UseError> {
-    let (name, text) = UNIT;
-    leave(machine, UNITS, name, text.as_bytes())?;
-    let wants = folder(machine, WANTS)?.join(name);
-    match symlink(format!("../{name}"), &wants) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(written(wants, error)),
-        _ => Ok(()),
+fn leave_units(machine: &Path) -> Result<(), UseError> {
+    for (name, text) in LEFT {
+        leave(machine, UNITS, name, text.as_bytes())?;
+        let wants = folder(machine, WANTS)?.join(name);
+        match symlink(format!("../{name}"), &wants) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(written(wants, error)),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// A policy gives labels to files as they are made, and these were made before there was one. On a root without SELinux nobody

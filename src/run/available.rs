@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::RUN_DIR;
 use super::apply::record;
+use crate::apply::root;
 use crate::bundle::answer::{Outcome, Report};
 use crate::bundle::{UnitAction, Verb};
 use crate::chain::chain;
@@ -30,8 +31,8 @@ const DETAIL: usize = 1000;
 /// The time between two looks at whether it has ended.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts the units that were not started before, and reports.
-pub fn available(machine: &Path) -> Result<(), Error> {
+/// Starts the units that were not started before, and reports. `early`: starts them, and leaves the rest to a later call.
+pub fn available(machine: &Path, early: bool) -> Result<(), Error> {
     let directory = machine.join(RUN_DIR);
     let Some(left) = staged::read(&directory).map_err(UseError::from)? else {
         say(&format!("no bundle in {}, nothing to do", directory.display()));
@@ -42,16 +43,33 @@ pub fn available(machine: &Path) -> Result<(), Error> {
     }
     let bundle = &left.description;
     let started = start(&directory, bundle);
-    let told = report(&directory, bundle, started.as_ref().err());
-    let done = started.and_then(|()| told);
+    if early {
+        return Ok(started?);
+    }
+    let used = started.and_then(|()| shown(machine, &directory, bundle.counter));
+    let told = report(&directory, bundle, used.as_ref().err(), Deadline::after(TELLING));
+    let done = used.and_then(|()| told);
     record(machine, done.as_ref().map(|()| BundleState::Available));
     done?;
     say(&format!("bundle number {} is in use, and the configuration server knows", bundle.counter));
     Ok(())
 }
 
+/// Whether every file of the bundle can be seen, as far as mounts decide it.
+fn shown(machine: &Path, directory: &Path, counter: u64) -> Result<(), UseError> {
+    match root::hidden(machine, &staged::laid(directory, counter)?)? {
+        None => Ok(()),
+        Some(path) => Err(UseError::Hidden { counter, path: Printable::of(path) }),
+    }
+}
+
 /// Tells the configuration server. The certificate of the boot, or that of a renewal, says who this is.
-fn report(directory: &Path, bundle: &Description, failed: Option<&UseError>) -> Result<(), UseError> {
+pub(super) fn report(
+    directory: &Path,
+    bundle: &Description,
+    failed: Option<&UseError>,
+    deadline: Deadline,
+) -> Result<(), UseError> {
     let url = HttpsUrl::read_for_bundles(&bundle.url).map_err(|_| UseError::Url(Printable::up_to(&bundle.url, 120)))?;
     let HandedOver { chain, ca, key, .. } = handover::read(directory)?;
     let client = ClientCertificate::new(&chain, key.expose()).map_err(|error| HandoverError::Damaged {
@@ -80,7 +98,7 @@ fn report(directory: &Path, bundle: &Description, failed: Option<&UseError>) -> 
             }
         },
     };
-    Ok(Retrieval::new([url], context).report(&report, &mut hooks, Deadline::after(TELLING))?)
+    Ok(Retrieval::new([url], context).report(&report, &mut hooks, deadline)?)
 }
 
 /// What went wrong, as on the console, and short enough for the server.

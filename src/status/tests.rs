@@ -165,7 +165,13 @@ fn a_bundle_that_is_not_in_the_root_is_the_last_word() {
         status.reason().starts_with("imprint: the boot was stopped with exit code 20: bundle: no overlay"),
         "as error.rs has it"
     );
-    assert!(status.reason().contains("\"imprint apply\" tries again") && status.reason().lines().count() == 2);
+    assert!(
+        status.reason().contains("make another version at the server")
+            && status.reason().contains("\"imprint console\""),
+        "the same bundle would fail again: {}",
+        status.reason()
+    );
+    assert_eq!(status.reason().lines().count(), 2);
     let shown = status.to_string();
     assert!(shown.ends_with("was fetched, and is not in the root: no overlay\\nfile system\n"), "{shown}");
     assert_eq!(serde_json::from_str::<Status>(&serde_json::to_string(&status).unwrap()).unwrap(), status);

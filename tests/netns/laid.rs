@@ -277,10 +277,14 @@ fn the_real_root_has_the_unit_that_reports() {
     machine.leave(7, vec![file("etc/hostname", "node1")], Vec::new());
     machine.applied();
     let units = machine.path("machine/run/systemd/system");
-    let unit = fs::read_to_string(units.join("imprint-available.service")).unwrap();
-    assert_eq!(unit, include_str!("../../systemd/imprint-available.service"));
-    let wanted = fs::canonicalize(units.join("multi-user.target.wants/imprint-available.service")).unwrap();
-    assert_eq!(wanted, fs::canonicalize(units.join("imprint-available.service")).unwrap());
+    for (name, text) in [
+        ("imprint-available.service", include_str!("../../systemd/imprint-available.service")),
+        ("imprint-units.service", include_str!("../../systemd/imprint-units.service")),
+    ] {
+        assert_eq!(fs::read_to_string(units.join(name)).unwrap(), text);
+        let wanted = fs::canonicalize(units.join("multi-user.target.wants").join(name)).unwrap();
+        assert_eq!(wanted, fs::canonicalize(units.join(name)).unwrap());
+    }
     assert!(!machine.path("machine/run/systemd/relabel-extra.d").exists(), "this root has no labels");
     fs::create_dir(machine.path("plain/etc/selinux")).unwrap();
     machine.leave(8, vec![file("etc/hostname", "node1")], Vec::new());
@@ -372,7 +376,10 @@ fn what_is_in_the_way_leaves_the_root_as_it_is() {
     machine.refused("the root has no directory that it could be in");
     machine.plain_root();
     for (other, words) in [
-        (file("lib/modprobe.d/x.conf", ""), "in the root lib is a symbolic link to usr/lib; make a bundle that names"),
+        (
+            file("lib/modprobe.d/x.conf", ""),
+            "in the root lib is a symbolic link to usr/lib; settings name fixed paths, so make",
+        ),
         (file("etc/machine-id/x", ""), "has a directory etc/machine-id, and the root has a file there"),
         (file("etc/ssh", ""), "has a file etc/ssh, and the root has a directory there"),
         (link("etc/ssh", "/x"), "has a file etc/ssh, and the root has a directory there"),
@@ -388,11 +395,68 @@ fn what_is_in_the_way_leaves_the_root_as_it_is() {
     fs::write(machine.path("machine/run/imprint/private/bundle.tar"), "no tar").unwrap();
     machine.refused("the bundle's tar");
     fs::remove_file(machine.path("machine/run/imprint/private/bundle.tar")).unwrap();
-    machine.refused("reading ");
+    machine.refused("bundle number 7 is not in the root, which was mounted anew, and not in the memory any more");
     machine.leave(7, vec![entry()], Vec::new());
     let output = machine.agent(&["apply", "--root", "/"]).output().unwrap();
     assert_eq!(output.status.code(), Some(20));
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no root at /: it is the root of the running"));
+}
+
+/// Attack, or accident: the root is unmounted in the emergency shell, checked, and mounted again. "In the root already" would boot the
+/// bare image, and so would a run that begins anew and gets no bundle.
+#[test]
+fn a_root_that_was_mounted_anew_has_no_bundle() {
+    let machine = Machine::new();
+    machine.plain_root();
+    fs::create_dir_all(machine.path("machine/etc")).unwrap();
+    fs::write(machine.path("machine/etc/initrd-release"), "").unwrap();
+    machine.leave(7, bundle(), Vec::new());
+    machine.applied();
+    machine.applied();
+    umount2(&machine.path("sysroot"), MntFlags::MNT_DETACH).unwrap();
+    machine.plain_root();
+    machine.refused("bundle number 7 is not in the root, which was mounted anew");
+    let folder = machine.path("machine/run/imprint");
+    fs::write(folder.join("ready"), "").unwrap();
+    let begun = imprint::handover::Folder::begin(&folder).unwrap();
+    assert!(begun.is_some(), "imprint console can begin");
+    drop(begun);
+    let output = machine.apply();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(20), "{said}");
+    assert!(said.contains("no other one has come; run imprint console, or boot again"), "{said}");
+    machine.leave(8, bundle(), Vec::new());
+    machine.applied();
+    has_the_bundle(&machine);
+    assert!(!folder.join("anew").exists());
+}
+
+/// Accident: the real root mounts its own /var over what the bundle has there. A file that the running system has changed, replaced
+/// or removed is no such thing.
+#[test]
+fn files_that_a_later_mount_hides_are_not_available() {
+    let machine = Machine::new();
+    machine.plain_root();
+    machine.leave(7, bundle(), Vec::new());
+    machine.applied();
+    let root = machine.path("sysroot");
+    fs::write(root.join("etc/hostname"), "another").unwrap();
+    fs::remove_file(root.join("etc/localtime")).unwrap();
+    fs::create_dir(machine.path("plain/run")).unwrap();
+    mount(Some(&machine.path("machine/run")), &root.join("run"), NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
+        .unwrap();
+    let available = || {
+        let output = Command::new(agent()).arg("available").env("IMPRINT_ROOT", &root).output().unwrap();
+        assert_eq!(output.status.code(), Some(20), "this machine has no server");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(available().contains("reading "), "the report is the only thing that fails: {}", available());
+    mount(Some("later"), &root.join("var"), Some("tmpfs"), MsFlags::empty(), NONE).unwrap();
+    let hidden = "bundle number 7 has var/lib/chrony/keys/new/key, and this system does not show it";
+    assert!(available().contains(hidden), "{}", available());
+    fs::create_dir_all(root.join("var/lib/chrony/keys/new")).unwrap();
+    fs::write(root.join("var/lib/chrony/keys/new/key"), "secret").unwrap();
+    assert!(available().contains(hidden), "a file of the same name");
 }
 
 /// A small machine. Nothing was changed when the memory is at its end, and afterwards it works with more of it.

@@ -35,6 +35,7 @@ fn units_can_do_little_but_their_job() {
         ("imprint-root.service", 50, "docs/images.md"),
         ("imprint-apply.service", 65, "docs/images.md"),
         ("imprint-available.service", 30, "docs/images.md"),
+        ("imprint-units.service", 25, "docs/images.md"),
     ] {
         let figure = exposure(unit, most);
         let text = std::fs::read_to_string(format!("{FOLDER}/../{page}")).unwrap();
@@ -98,7 +99,13 @@ fn the_boot_has_no_sandbox_that_would_take_its_job_away() {
 fn every_line_that_orders_a_unit_has_a_reason() {
     const ORDERS: [&str; 8] =
         ["After=", "Before=", "Wants=", "Requires=", "RequiresMountsFor=", "Conflicts=", "Condition", "OnFailure="];
-    for unit in ["imprint.service", "imprint-root.service", "imprint-apply.service", "imprint-available.service"] {
+    for unit in [
+        "imprint.service",
+        "imprint-root.service",
+        "imprint-apply.service",
+        "imprint-available.service",
+        "imprint-units.service",
+    ] {
         let text = std::fs::read_to_string(format!("{FOLDER}/{unit}")).unwrap();
         let (_, section) = text.split_once("[Unit]\n").unwrap();
         let (section, _) = section.split_once("\n[Service]").unwrap();
@@ -109,6 +116,33 @@ fn every_line_that_orders_a_unit_has_a_reason() {
             has_reason = line.starts_with('#') || has_reason && orders;
         }
     }
+}
+
+/// A unit of the bundle may bring the network up, or set the password of the only user: nothing that starts units may wait for the
+/// network. And what looks at files must see them.
+#[test]
+fn units_of_a_bundle_start_without_the_network() {
+    let lines = |unit: &str| {
+        let text = std::fs::read_to_string(format!("{FOLDER}/{unit}")).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let (units, report) = (lines("imprint-units.service"), lines("imprint-available.service"));
+    assert!(
+        !units
+            .iter()
+            .any(|line| line.contains("network") || line.contains("multi-user.target") && line.starts_with("After"))
+    );
+    assert!(units.contains(&"DefaultDependencies=no".to_owned()), "multi-user.target must not wait for it");
+    assert!(units.iter().any(|line| line == "ExecStart=/run/imprint/root/bin/imprint available --early"));
+    assert!(report.iter().any(|line| line == "After=network-online.target"));
+    assert!(report.iter().any(|line| line == "After=imprint-units.service"));
+    for hides in ["ProtectHome=yes", "PrivateTmp=yes", "ProtectKernelModules=yes"] {
+        assert!(!report.iter().any(|line| line == hides), "{hides}");
+    }
+    // It tells the configuration server when it fails.
+    let apply = lines("imprint-apply.service");
+    assert!(apply.iter().any(|line| line == "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"));
+    assert!(!apply.iter().any(|line| line.starts_with("IPAddressDeny=")));
 }
 
 /// A word that is misspelt is a sandbox that is not there: systemd passes it over with a line in the journal.
@@ -130,6 +164,7 @@ fn systemd_knows_every_line_of_the_units() {
         "imprint-root.service",
         "imprint-apply.service",
         "imprint-available.service",
+        "imprint-units.service",
         "imprint-renew.service",
         "imprint-renew.timer",
         "imprint-host.service",

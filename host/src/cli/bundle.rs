@@ -57,8 +57,9 @@ pub(super) fn bundle(cli: &Cli, command: &BundleCommand, now: Timestamp) -> Resu
         }
         BundleCommand::Renew { node } => {
             decided(cli, |state| Ok(bundles::renew(state, node, now)?))?;
-            let words =
-                format!("{node} makes another bundle at its next boot; until a new one has come it gets none; bundle make ends that\n");
+            let words = format!(
+                "{node} makes another bundle at its next boot; until a new one has come it gets none; bundle make ends that\n"
+            );
             say::either(cli, &BundleRenewed { renew: node }, &words)
         }
     }

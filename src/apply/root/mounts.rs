@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::makedev;
+
 use super::{NAME, RootError};
 
 // Mount namespaces belong to threads.
@@ -13,9 +15,16 @@ const TABLE: &str = "/proc/thread-self/mountinfo";
 
 /// One line of the table.
 struct Row {
+    device: u64,
     point: PathBuf,
     kind: String,
     source: String,
+}
+
+impl Row {
+    fn is_ours(&self) -> bool {
+        self.kind == "overlay" && self.source == NAME
+    }
 }
 
 /// Whether something is mounted at this path itself.
@@ -23,10 +32,15 @@ pub(super) fn is_mount_point(path: &Path) -> Result<bool, RootError> {
     Ok(rows()?.iter().any(|row| row.point == path))
 }
 
+/// The device numbers of this program's overlays, wherever they are. A directory of an overlay has that of the overlay.
+pub(super) fn devices() -> Result<Vec<u64>, RootError> {
+    Ok(rows()?.into_iter().filter(Row::is_ours).map(|row| row.device).collect())
+}
+
 /// The overlays of this program below a directory, in the order in which they were mounted.
 pub(super) fn ours(tree: &Path) -> Result<Vec<PathBuf>, RootError> {
     let rows = rows()?.into_iter().filter(|row| row.point.starts_with(tree));
-    Ok(rows.filter(|row| row.kind == "overlay" && row.source == NAME).map(|row| row.point).collect())
+    Ok(rows.filter(Row::is_ours).map(|row| row.point).collect())
 }
 
 /// What is mounted below a directory, each path once, without that of the directory. A path that is not UTF-8 cannot be one of a
@@ -49,10 +63,13 @@ fn rows() -> Result<Vec<Row>, RootError> {
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn row(line: &[u8]) -> Option<Row> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let point = unescaped(fields.nth(4)?);
+    let (major, minor) = std::str::from_utf8(fields.nth(2)?).ok()?.split_once(':')?;
+    let device = makedev(major.parse().ok()?, minor.parse().ok()?);
+    let point = unescaped(fields.nth(1)?);
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    Some(Row { point: OsString::from_vec(point).into(), kind: text(fields.next()?), source: text(fields.next()?) })
+    let (kind, source) = (text(fields.next()?), text(fields.next()?));
+    Some(Row { device, point: OsString::from_vec(point).into(), kind, source })
 }
 
 /// The kernel writes space, tab, line feed and backslash as three octal digits (seq_path, fs/seq_file.c).
@@ -80,6 +97,7 @@ mod tests {
         for optional in ["", "shared:7 master:2 "] {
             let line = format!("90 60 0:77 / /tmp/a\\040b\\134c rw,relatime {optional}- overlay imprint rw,lowerdir=x");
             let row = row(line.as_bytes()).unwrap();
+            assert_eq!(row.device, makedev(0, 77));
             assert_eq!((row.point.to_str(), &*row.kind, &*row.source), (Some("/tmp/a b\\c"), "overlay", "imprint"));
         }
         assert!(row(b"90 60 0:77 /").is_none());

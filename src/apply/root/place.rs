@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{RootError, full_or};
@@ -51,6 +52,21 @@ fn holder(tree: &Path, path: &EntryPath) -> Result<String, RootError> {
         directory = next;
     }
     if directory.is_empty() { Err(RootError::NoDirectory(path.clone())) } else { Ok(directory) }
+}
+
+/// The device of the deepest directory on the way to a path. A directory that may not be entered ends the way, and so does what is
+/// no directory.
+pub(super) fn device(root: &Path, path: &str) -> Option<u64> {
+    let (mut place, mut found) = (root.to_owned(), None);
+    let (parents, _) = path.rsplit_once('/')?;
+    for name in parents.split('/') {
+        place.push(name);
+        match fs::symlink_metadata(&place) {
+            Ok(there) if there.is_dir() => found = Some(there.dev()),
+            _ => break,
+        }
+    }
+    found
 }
 
 fn is_below(path: &str, directory: &str) -> bool {
@@ -128,8 +144,8 @@ mod tests {
         assert_eq!((link.as_str(), to.to_str()), ("lib", Some("usr/lib")));
         assert_eq!(
             refused("etc/ssh/away/x").to_string(),
-            "the bundle has etc/ssh/away/x, and in the root etc/ssh/away is a symbolic link to /run/other; make a bundle that \
-             names the real path"
+            "the bundle has etc/ssh/away/x, and in the root etc/ssh/away is a symbolic link to /run/other; settings name \
+             fixed paths, so make the bundle from files with the real path, imprint-host bundle make --from DIR"
         );
     }
 

@@ -15,11 +15,7 @@ use super::super::prompt::{PROMPT, types, types_until, with_a_person};
 use super::file;
 use crate::*;
 
-const STATELESS: Node = Node {
-    bind: "{ serial = \"VM-0001\" }\nbundle_key = \"payload\"",
-    enrol: "each-boot",
-    ..NODE
-};
+const STATELESS: Node = Node { bind: "{ serial = \"VM-0001\" }\nbundle_key = \"payload\"", enrol: "each-boot", ..NODE };
 
 const UNIT: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'echo ran >>/run/from-bundle'\n\
                     [Install]\nWantedBy=multi-user.target\n";
@@ -33,14 +29,8 @@ fn make(site: &Site, hostname: &str, unit: &str) {
         file("etc/systemd/system/from-bundle.service", UNIT),
     ];
     let units = vec![UnitAction { verb: Verb::Enable, unit: UnitName::try_from(unit).unwrap() }];
-    bundles::make(
-        &mut site.state(),
-        "node1",
-        Source::Content(Content { units, entries }),
-        &[],
-        Timestamp::system(),
-    )
-    .unwrap();
+    bundles::make(&mut site.state(), "node1", Source::Content(Content { units, entries }), &[], Timestamp::system())
+        .unwrap();
 }
 
 /// The payload of each boot, now that there is a bundle.
@@ -88,7 +78,10 @@ fn each_boot_has_the_current_configuration_without_anybody() {
         let available = report.part("available");
         assert!(available.contains("ActiveState=active") && available.contains("Result=success"), "{available}\n{all}");
         // Enabled by the bundle, and started once.
-        assert_eq!((report.part("unit"), report.part("ran")), ("ActiveState=active\nUnitFileState=enabled-runtime", "ran"));
+        assert_eq!(
+            (report.part("unit"), report.part("ran")),
+            ("ActiveState=active\nUnitFileState=enabled-runtime", "ran")
+        );
         let bundle = report.status().bundle.unwrap();
         assert_eq!((bundle.counter, bundle.state, bundle.error), (counter, BundleState::Available, None), "{all}");
         let row = told(&site).expect("the server knows");
@@ -108,7 +101,10 @@ fn a_unit_that_fails_is_reported() {
     assert!(report.part("available").contains("Result=exit-code"), "{}\n{all}", report.part("available"));
     let row = told(&site).expect("the server knows");
     assert_eq!((row.counter, row.available), (1, false), "{all}");
-    assert!(row.detail.is_some_and(|detail| detail.starts_with("enable missing.service: systemctl ended with")), "{all}");
+    assert!(
+        row.detail.is_some_and(|detail| detail.starts_with("enable missing.service: systemctl ended with")),
+        "{all}"
+    );
     let bundle = report.status().bundle.unwrap();
     assert_eq!(bundle.state, BundleState::Applied);
     assert!(bundle.error.is_some(), "{all}");
