@@ -144,7 +144,7 @@ pub const SETTINGS: [Setting; 11] = [
         key: Key::Storage,
         word: "storage",
         takes: "a URI or the path of a device, in printable ASCII, at most 512 bytes",
-        meaning: "the storage of the node, in one line, for the programs of the image. A password in the URI is refused on the \
+        meaning: "the storage of the node, in one line, for the programs of the image. A password, or a query, in the URI is refused on the \
                   kernel command line",
         most: 1,
         cmdline: true,
@@ -220,7 +220,8 @@ impl Settings {
     /// Adds a word of the kernel command line. Passwords are refused there: every user of the node can read it.
     pub fn add_word(&mut self, word: &str, value: &str) -> Result<(), SettingError> {
         let key = Key::named(word)?;
-        if !key.row().cmdline || key == Key::Storage && Storage::has_password(value) {
+        let uri = matches!(key, Key::Storage | Key::Engine | Key::Syslog);
+        if !key.row().cmdline || uri && values::may_have_password(value) {
             return Err(SettingError::Secret);
         }
         self.add(key, value)

@@ -143,7 +143,26 @@ fn what_is_typical_is_small() {
 fn passwords_and_hashes_are_refused_on_the_command_line_and_never_shown() {
     assert_eq!(refused("password", HASH), SettingError::Secret);
     assert_eq!(refused("password", "hunter2"), SettingError::Secret);
-    assert_eq!(refused("storage", "iscsi://user:hunter2@192.0.2.9/x"), SettingError::Secret);
+    for (word, value) in [
+        ("storage", "iscsi://user:hunter2@192.0.2.9/x"),
+        ("storage", "iscsi:user:hunter2@192.0.2.9::3260::iqn.2026-01.org.example:x"),
+        ("storage", "iscsi:user:secret:back:hunter2@192.0.2.9::3260::iqn.2026-01.org.example:x"),
+        ("storage", "s3://bucket/x?secret=hunter2"),
+        ("storage", "s3://bucket/x#hunter2"),
+        ("engine", "https://192.0.2.9/p?password=hunter2"),
+        ("engine", "https://u:hunter2@192.0.2.9/"),
+        ("syslog", "tcp:u:hunter2@192.0.2.9"),
+    ] {
+        assert_eq!(refused(word, value), SettingError::Secret, "{value}");
+    }
+    for (word, value) in [
+        ("storage", "iscsi:@192.0.2.9::3260::iqn.2026-01.org.example:x"),
+        ("storage", "iscsi://user@192.0.2.9/x"),
+        ("storage", "nvme-tcp://[2001:db8::9]:4420/nqn.2026-01.org.example:node1"),
+        ("engine", "https://192.0.2.9:8443/p"),
+    ] {
+        assert_eq!(Settings::default().add_word(word, value), Ok(()), "{value}");
+    }
     for (word, value) in [("password", "hunter2"), ("root_password", "hunter2"), ("storage", "hunter2")] {
         let error = refused(word, value);
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");

@@ -157,16 +157,17 @@ impl Storage {
         (sound && (scheme || text.starts_with("/dev/"))).then(|| Storage(Secret::new(text.as_bytes().to_vec())))
     }
 
-    /// Whether the text is a URI with a password: `scheme://user:password@host`.
-    pub(super) fn has_password(text: &str) -> bool {
-        let Some((_, rest)) = text.split_once("//") else { return false };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
-    }
-
     fn expose(&self) -> &str {
         std::str::from_utf8(self.0.expose()).unwrap_or_default()
     }
+}
+
+/// Whether the text has a place where URIs have a password: before an `@` behind a colon, whether `//` stands before it or not
+/// (`https://user:password@host`, dracut's `iscsi:user:password@host`), or in a query or fragment (`?password=`).
+pub(super) fn may_have_password(text: &str) -> bool {
+    // The first colon may be the scheme's.
+    let rest = text.split_once(':').map_or(text, |(_, rest)| rest);
+    text.contains(['?', '#']) || rest.rsplit_once('@').is_some_and(|(before, _)| before.contains(':'))
 }
 
 /// A hash of root's password, as crypt(5) has it.
