@@ -9,7 +9,7 @@ mod stream;
 
 use std::fmt;
 
-use aws_lc_rs::hkdf;
+use aws_lc_rs::{digest, hkdf};
 use zeroize::Zeroizing;
 
 use header::Header;
@@ -80,20 +80,44 @@ impl fmt::Display for AgeError {
 
 impl std::error::Error for AgeError {}
 
-/// Encrypts for these recipients. Each of them alone can decrypt.
+/// Encrypts for these recipients, with new random keys. Each of them alone can decrypt.
 pub fn encrypt(plain: &[u8], recipients: &[Recipient]) -> Result<Vec<u8>, AgeError> {
+    encrypt_with(plain, recipients, &mut random)
+}
+
+/// Encrypts for this identity alone, and so that the same text has the same bytes each time: what is random otherwise comes from the
+/// identity and the text (HKDF-SHA256 with the text's SHA-256 as salt). No two texts have the same keys and nonces, and whoever does
+/// not have the identity learns no more than that two files have the same text.
+pub fn encrypt_for_self(plain: &[u8], identity: &Identity, info: &[u8]) -> Result<Vec<u8>, AgeError> {
+    let mut drawn = 0u8;
+    let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, digest::digest(&digest::SHA256, plain).as_ref());
+    let secret = secret.extract(identity.expose());
+    encrypt_with(plain, &[identity.recipient()], &mut |bytes| {
+        drawn = drawn.saturating_add(1);
+        let infos = [info, std::slice::from_ref(&drawn)];
+        let filled = secret.expand(&infos, Length(bytes.len())).and_then(|output| output.fill(bytes));
+        filled.map_err(|_| AgeError::Library)
+    })
+}
+
+/// `draw` fills what must not be the same for two texts.
+fn encrypt_with(
+    plain: &[u8],
+    recipients: &[Recipient],
+    draw: &mut dyn FnMut(&mut [u8]) -> Result<(), AgeError>,
+) -> Result<Vec<u8>, AgeError> {
     if !(1..=MAX_STANZAS).contains(&recipients.len()) {
         return Err(AgeError::Recipients(recipients.len()));
     }
     let mut file_key = FileKey::default();
-    random(&mut *file_key)?;
+    draw(&mut *file_key)?;
     let mut nonce = [0; NONCE_LEN];
-    random(&mut nonce)?;
+    draw(&mut nonce)?;
     let mut file = Vec::with_capacity(encrypted_len(plain.len(), recipients.len()));
     file.extend_from_slice(header::MAGIC);
     for recipient in recipients {
         let mut ephemeral = Zeroizing::new([0; 32]);
-        random(&mut *ephemeral)?;
+        draw(&mut *ephemeral)?;
         let (share, body) = key::wrap(&file_key, recipient, &ephemeral)?;
         header::put_stanza(&mut file, &share, &body);
     }
@@ -148,6 +172,15 @@ const NONCE_LEN: usize = 16;
 
 fn payload_key(file_key: &FileKey, nonce: &[u8; NONCE_LEN]) -> Result<Zeroizing<[u8; 32]>, AgeError> {
     derive(&**file_key, nonce, b"payload")
+}
+
+/// How many bytes HKDF is to make.
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
 }
 
 /// HKDF-SHA256 (RFC 5869), 32 bytes.

@@ -324,6 +324,12 @@ impl Bundle {
         age::encrypt(&self.pack()?, recipients).map_err(BundleError::Age)
     }
 
+    /// The plain bundle, encrypted for the node that makes it, and the same bytes each time: a node that boots again knows its own
+    /// bundle.
+    pub fn encrypt_own(&self, identity: &Identity) -> Result<Vec<u8>, BundleError> {
+        age::encrypt_for_self(&self.pack()?, identity, FILE_INFO).map_err(BundleError::Age)
+    }
+
     /// The inverse of [`Bundle::encrypt`].
     pub fn decrypt(age: &[u8], identity: &Identity) -> Result<Bundle, BundleError> {
         Bundle::unpack(&age::decrypt(age, identity).map_err(BundleError::Age)?)
@@ -349,6 +355,7 @@ impl Bundle {
 }
 
 const TAG_INFO: &[u8] = b"imprint bundle tag 1";
+const FILE_INFO: &[u8] = b"imprint bundle file 1";
 
 /// The code of an encrypted bundle, for people to compare.
 pub fn code(age: &[u8]) -> KeyCode {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
@@ -20,8 +20,16 @@ use crate::shown::{line, page};
 use crate::sys;
 use crate::time::Deadline;
 
+/// How many lines were said. Whoever has something else on a console learns from it that it was disturbed.
+pub fn said() -> usize {
+    SAID.load(Ordering::Relaxed)
+}
+
+static SAID: AtomicUsize = AtomicUsize::new(0);
+
 /// One line about what happens, on standard output.
 pub fn say(words: &str) {
+    SAID.fetch_add(1, Ordering::Relaxed);
     let text = format!("imprint: {}\n", line(words));
     tell(io::stdout().as_fd(), text.as_bytes());
     tell_console(io::stdout().as_fd(), text.as_bytes());
@@ -29,6 +37,7 @@ pub fn say(words: &str) {
 
 /// One line about what went wrong, on standard error.
 pub fn complain(words: &str) {
+    SAID.fetch_add(1, Ordering::Relaxed);
     let text = format!("imprint: {}\n", line(words));
     tell(io::stderr().as_fd(), text.as_bytes());
     tell_console(io::stderr().as_fd(), text.as_bytes());

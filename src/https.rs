@@ -64,10 +64,10 @@ pub type Asked<T> = Option<(Answer, Option<Open<T>>)>;
 pub struct Transfer<'a> {
     /// The longest body.
     pub limit: usize,
-    /// How long the server may send, or take, nothing.
+    /// How long the server may take for [`PACE`] bytes, or for less if that is all.
     pub stall: Duration,
-    /// Told how many bytes of the body have come, and how many there are.
-    pub watch: &'a mut dyn FnMut(usize, usize),
+    /// Called between two pieces: how many bytes of the body have come, and how many there are; `None` while the request goes out.
+    pub watch: &'a mut dyn FnMut(Option<(usize, usize)>),
     /// What had come of an answer that broke off, and how long its body would have been.
     pub beginning: Option<(Response, usize)>,
 }
@@ -100,7 +100,7 @@ fn reach<T>(
 ) -> Result<Open<T>, Failed> {
     let mut addresses = Addresses::of(url, deadline).map_err(|failure| (None, failure))?;
     let (stream, address) = connect(&mut addresses, deadline.at_most(CONNECT))?;
-    let connection = verified(Timed { stream, deadline, stall: None, first: None, waits: true })
+    let connection = verified(Timed { stream, deadline, pace: None, first: None, waits: true })
         .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
     Ok(Open { connection, address, last: None })
 }
@@ -143,7 +143,7 @@ impl Open<Strict> {
         deadline: Deadline,
     ) -> Result<Asked<Strict>, Failed> {
         let timed = self.connection.transport();
-        (timed.deadline, timed.stall) = (deadline, Some(transfer.stall));
+        (timed.deadline, timed.pace) = (deadline, Some(Pace::of(transfer.stall)));
         self.talk(request.expose(), &mut Some(transfer))
     }
 }
@@ -182,7 +182,16 @@ impl<T> Open<T> {
         let broken = |error| failure(error, Phase::Answer);
         let asked = since_boot();
         trial::crash("request");
-        self.connection.send(request).map_err(broken)?;
+        let mut pieces = request.chunks(PACE).peekable();
+        while let Some(piece) = pieces.next() {
+            self.connection.send(piece).map_err(broken)?;
+            if let (Some(transfer), Some(_)) = (&mut *transfer, pieces.peek()) {
+                (transfer.watch)(None);
+            }
+        }
+        if let Some(pace) = &mut self.connection.transport().pace {
+            *pace = Pace::of(pace.stall);
+        }
         let mut reader = transfer.as_ref().map_or_else(ResponseReader::default, |it| ResponseReader::up_to(it.limit));
         let mut buffer = vec![0; 16 * 1024];
         loop {
@@ -201,8 +210,8 @@ impl<T> Open<T> {
                 self.last = Some(Last { behind: reader.behind().to_vec(), took });
                 return Ok(response);
             }
-            if let (Some((have, want)), Some(transfer)) = (reader.so_far(), &mut *transfer) {
-                (transfer.watch)(have, want);
+            if let (Some(so_far), Some(transfer)) = (reader.so_far(), &mut *transfer) {
+                (transfer.watch)(Some(so_far));
             }
         }
     }
@@ -322,12 +331,37 @@ fn finish(socket: OwnedFd) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// So many bytes have to come, or go, in each [`Transfer::stall`]. A server that sends one now and then would have all the time.
+pub const PACE: usize = 16 * 1024;
+
+/// A least rate.
+struct Pace {
+    stall: Duration,
+    /// When [`PACE`] bytes have to be through.
+    until: Deadline,
+    /// Those that are.
+    through: usize,
+}
+
+impl Pace {
+    fn of(stall: Duration) -> Pace {
+        Pace { stall, until: Deadline::after(stall), through: 0 }
+    }
+
+    fn moved(&mut self, count: usize) {
+        self.through = self.through.saturating_add(count);
+        if self.through >= PACE {
+            *self = Pace::of(self.stall);
+        }
+    }
+}
+
 /// A stream whose every read and write ends by the deadline.
 struct Timed {
     stream: TcpStream,
     deadline: Deadline,
-    /// The longest that one read or write may take, if less than the deadline leaves.
-    stall: Option<Duration>,
+    /// The least rate, where there is one.
+    pace: Option<Pace>,
     /// When the next byte has to come, if it is expected before the deadline.
     first: Option<Deadline>,
     /// A read waits for bytes. Otherwise it takes the bytes that are there.
@@ -345,7 +379,13 @@ fn left(deadline: Deadline) -> io::Result<Option<Duration>> {
 impl Timed {
     /// When the next bytes have to have come or gone.
     fn next(&self) -> Deadline {
-        self.stall.map_or(self.deadline, |stall| self.deadline.at_most(stall))
+        self.pace.as_ref().map_or(self.deadline, |pace| self.deadline.at_most(pace.until.remaining()))
+    }
+
+    fn moved(&mut self, count: usize) {
+        if let Some(pace) = &mut self.pace {
+            pace.moved(count);
+        }
     }
 }
 
@@ -357,6 +397,7 @@ impl Read for Timed {
         self.stream.set_read_timeout(left(self.first.unwrap_or(self.next()))?)?;
         let count = self.stream.read(buffer).map_err(timed_out)?;
         self.first = None;
+        self.moved(count);
         Ok(count)
     }
 }
@@ -364,7 +405,9 @@ impl Read for Timed {
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(left(self.next())?)?;
-        self.stream.write(buffer).map_err(timed_out)
+        let count = self.stream.write(buffer).map_err(timed_out)?;
+        self.moved(count);
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -384,6 +427,39 @@ mod tests {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage};
 
     use super::*;
+
+    /// Attack: a server that sends a byte now and then has all the time there is.
+    #[test]
+    fn a_server_that_drips_is_stalled() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let drips = std::thread::spawn(move || {
+            while peer.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let (deadline, pace) = (Deadline::after(Duration::from_secs(3600)), Some(Pace::of(Duration::from_millis(300))));
+        let mut timed = Timed { stream, deadline, pace, first: None, waits: true };
+        let mut came = 0;
+        let error = loop {
+            match timed.read(&mut [0; 1]) {
+                Ok(count) => came += count,
+                Err(error) => break error,
+            }
+            assert!(came < 2 * PACE, "it goes on");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(timed);
+        drips.join().unwrap();
+        // One that is fast enough has as long as it needs.
+        let mut pace = Pace::of(Duration::ZERO);
+        pace.stall = Duration::from_secs(3600);
+        pace.moved(PACE - 1);
+        assert!(pace.until.expired());
+        pace.moved(1);
+        assert!(!pace.until.expired());
+    }
 
     #[test]
     fn an_address_that_answers_is_found_behind_those_that_do_not() {

@@ -114,7 +114,7 @@ enum What<'a> {
 
 /// The longest that connection and handshake may take before the next URL gets its turn.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// How long a server may send nothing.
+/// How long a server may take for each 16 KiB, or for all of it if that is less.
 const STALL: Duration = Duration::from_secs(30);
 /// How often a transfer that takes long is shown.
 const SHOW: Duration = Duration::from_secs(5);
@@ -200,11 +200,11 @@ impl<'a> Retrieval<'a> {
         let mut last = false;
         loop {
             let before = self.part.as_ref().map_or(0, |part| part.bytes.len());
-            for _ in 0..self.sites.len() {
+            for turn in 0..self.sites.len() {
                 let early = |site: &Site| !last && site.not_before.is_some_and(|moment| since_boot() < moment);
                 let tried = |site: &Site| site.failed.is_some() && deadline.expired();
                 if self.sites.first().is_some_and(|site| !site.over && !early(site) && !tried(site)) {
-                    let answer = self.visit(what, hooks, deadline);
+                    let answer = self.visit(what, hooks, deadline.at_most(share(deadline, &self.sites, turn)));
                     match answer
                         .and_then(|(address, response)| read(self, response).map_err(|error| (Some(address), error)))
                     {
@@ -258,9 +258,11 @@ impl<'a> Retrieval<'a> {
             let request = self.request(what, &url);
             let before = self.resumable(&url).map_or(0, |part| part.bytes.len());
             let mut shown = since_boot();
-            let mut watch = |have: usize, want: usize| {
+            let mut watch = |so_far: Option<(usize, usize)>| {
+                // Leases end during a long transfer, too. What is wrong with them is said at the next wait.
+                let _ = (hooks.wait)(Deadline::after(Duration::ZERO));
                 let now = since_boot();
-                if now.saturating_sub(shown) >= SHOW {
+                if let Some((have, want)) = so_far.filter(|_| now.saturating_sub(shown) >= SHOW) {
                     shown = now;
                     let (have, want) = (have.saturating_add(before), want.saturating_add(before));
                     (hooks.progress)(Progress::Transfer { have, want });
@@ -378,6 +380,12 @@ impl<'a> Retrieval<'a> {
     fn failures(&mut self) -> Vec<Attempt> {
         self.sites.iter_mut().filter_map(|site| site.failed.take()).collect()
     }
+}
+
+/// How long the first site may take, after so many others in this round: none of those behind it loses its turn to a slow one.
+fn share(deadline: Deadline, sites: &[Site], turn: usize) -> Duration {
+    let still = sites.iter().take(sites.len().saturating_sub(turn)).filter(|site| !site.over);
+    deadline.remaining() / u32::try_from(still.count()).unwrap_or(u32::MAX).max(1)
 }
 
 /// `3.2 of 16.0 MiB of the bundle have come`

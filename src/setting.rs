@@ -144,8 +144,8 @@ pub const SETTINGS: [Setting; 11] = [
         key: Key::Storage,
         word: "storage",
         takes: "a URI or the path of a device, in printable ASCII, at most 512 bytes",
-        meaning: "the storage of the node, in one line, for the programs of the image. A password, or a query, in the URI is refused on the \
-                  kernel command line",
+        meaning: "the storage of the node, in one line, for the programs of the image. A password, or a query, in the URI is refused \
+                  on the kernel command line",
         most: 1,
         cmdline: true,
         files: &["/etc/imprint/storage"],

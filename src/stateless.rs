@@ -11,12 +11,13 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 pub use error::StatelessError;
+pub use told::Named;
 
 use crate::age::Identity;
 use crate::bundle::answer::{Stand, Standing};
 use crate::bundle::statement::Sealed;
 use crate::bundle::{self, Bundle, Expect};
-use crate::console::say;
+use crate::digest::sha256;
 use crate::handover::HandoverError;
 use crate::handover::staged::{self, Description};
 use crate::hex;
@@ -24,7 +25,7 @@ use crate::key_code::KeyCode;
 use crate::payload::NodeName;
 use crate::payload::signed::Signer;
 use crate::port::Place;
-use crate::retrieval::{Got, Hooks, Retrieval, Uploaded};
+use crate::retrieval::{Got, Hooks, Retrieval, RetrievalError, Uploaded};
 use crate::setting::Settings;
 use crate::setup::{self, Answer, End, Start};
 use crate::time::{Deadline, since_boot};
@@ -53,11 +54,17 @@ pub struct Wanted<'a> {
     pub timeout: Duration,
     /// How long a person at a console, and then the administrator, may take; `None`: for ever.
     pub approval: Option<Duration>,
+    /// How often the code of what waits is said again.
+    pub repeat: Duration,
+    /// Shows a line to whoever is at the consoles.
+    pub say: &'a dyn Fn(&str),
 }
 
 /// A verified bundle.
 pub struct Obtained {
     description: Description,
+    /// Of the encrypted file.
+    sha256: [u8; 32],
     tar: Zeroizing<Vec<u8>>,
 }
 
@@ -82,28 +89,32 @@ pub fn obtain(
     retrieval: &mut Retrieval<'_>,
     hooks: &mut Hooks<'_>,
 ) -> Result<Obtained, StatelessError> {
-    let mut story = Story { wanted: *wanted, retrieval, hooks };
+    let mut story = Story { wanted: *wanted, retrieval, hooks, least: 0 };
     let mut next = None;
-    if !wanted.new {
-        match story.fetch(None, Deadline::after(wanted.timeout))? {
-            Got::Sealed(sealed) => return story.opened(&sealed).map(|(obtained, _)| obtained),
-            Got::Stands(stands, wait) if stands.bundle == Stand::Pending => {
-                return story.already_pending(&stands, wait);
-            }
-            Got::Stands(stands, _) => {
-                told::none(&stands);
-                next = Some(stands.next);
+    match story.fetch(None, Deadline::after(wanted.timeout))? {
+        Got::Sealed(sealed) if !wanted.new => return story.opened(&sealed).map(|(obtained, _)| obtained),
+        Got::Sealed(sealed) => {
+            // It is left alone. What comes instead must not be older.
+            if let Ok((shown, _)) = story.opened(&sealed) {
+                story.least = shown.description.counter;
             }
         }
+        Got::Stands(stands, wait) if stands.bundle == Stand::Pending => return story.already_pending(&stands, wait),
+        Got::Stands(stands, _) => {
+            told::none(wanted.say, &stands);
+            next = Some(stands.next);
+        }
     }
-    let settings = match wanted.settings.is_empty() {
-        false => wanted.settings.clone(),
+    let (settings, typed) = match wanted.settings.is_empty() {
+        false => (wanted.settings.clone(), false),
         true => match story.ask()? {
-            Asked::Settings(settings) => *settings,
+            Asked::Settings(settings) => (*settings, true),
             Asked::Made(got) => return story.made_meanwhile(got),
         },
     };
-    story.make(&settings, next)
+    // What a person has typed is not thrown away because a server is away.
+    let until = Deadline::after(wanted.approval.filter(|_| typed).unwrap_or(if typed { Duration::MAX } else { Duration::ZERO }));
+    story.make(&settings, next, until)
 }
 
 /// Where the settings come from when the command line has none.
@@ -117,6 +128,16 @@ struct Story<'s, 'a, 'r> {
     wanted: Wanted<'s>,
     retrieval: &'s mut Retrieval<'r>,
     hooks: &'s mut Hooks<'a>,
+    /// The least counter that the next answer can have, by what the server has told and shown.
+    least: u64,
+}
+
+/// An upload with the settings of this boot.
+struct Own<'a> {
+    tag: [u8; 32],
+    /// The code of the file that they make.
+    code: KeyCode,
+    settings: &'a Settings,
 }
 
 /// How often the configuration server is asked while a person is: an administrator may have made a bundle meanwhile.
@@ -126,7 +147,28 @@ const LEASES: Duration = Duration::from_secs(10);
 
 impl Story<'_, '_, '_> {
     fn fetch(&mut self, tag: Option<&[u8; 32]>, deadline: Deadline) -> Result<Got, StatelessError> {
-        self.retrieval.bundle(tag, self.hooks, deadline).map_err(StatelessError::Retrieval)
+        let got = self.retrieval.bundle(tag, self.hooks, deadline).map_err(StatelessError::Retrieval)?;
+        if let Got::Stands(stands, _) = &got {
+            self.least = self.least.max(stands.next);
+        }
+        Ok(got)
+    }
+
+    /// The same, and until this deadline if the servers are away.
+    fn patiently<T>(
+        &mut self,
+        until: Deadline,
+        ask: &mut dyn FnMut(&mut Self) -> Result<T, StatelessError>,
+    ) -> Result<T, StatelessError> {
+        loop {
+            match ask(self) {
+                Err(StatelessError::Retrieval(RetrievalError::GaveUp { .. })) if !until.expired() => {
+                    (self.wanted.say)("no configuration server answers; what is to be sent is kept, and sent once one does");
+                    (self.hooks.wait)(until.at_most(FIRST_LOOK)).map_err(StatelessError::Ask)?;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Asks a person, on every console.
@@ -134,7 +176,7 @@ impl Story<'_, '_, '_> {
         let Wanted { root, node, consoles, approval, timeout, new, .. } = self.wanted;
         let start = Start::of_machine(root, node.as_str(), Settings::default(), Deadline::after(timeout));
         let start = start.map_err(StatelessError::Links)?;
-        told::asks(node);
+        told::asks(self.wanted.say, node);
         let limits = setup::Limits { limit: approval, every: LEASES };
         let mut looked = since_boot();
         let mut look = || {
@@ -146,7 +188,9 @@ impl Story<'_, '_, '_> {
                 return None;
             }
             looked = since_boot();
-            match self.retrieval.bundle(None, self.hooks, Deadline::after(LEASES)) {
+            // A person who types is not disturbed.
+            let mut quiet = Hooks { wait: &mut *self.hooks.wait, progress: &mut |_| () };
+            match self.retrieval.bundle(None, &mut quiet, Deadline::after(LEASES)) {
                 Ok(got @ Got::Sealed(_)) => Some(Ok(got)),
                 Ok(got @ Got::Stands(Standing { bundle: Stand::Pending, .. }, _)) => Some(Ok(got)),
                 // The next look may go better, and the person needs no server to answer.
@@ -171,93 +215,176 @@ impl Story<'_, '_, '_> {
 
     /// An upload of an earlier boot waits for its approval.
     fn already_pending(&mut self, stands: &Standing, wait: Duration) -> Result<Obtained, StatelessError> {
-        told::pending(self.wanted.node, stands.code.as_deref().unwrap_or("?"), self.retrieval.url());
-        let sealed = self.approved(None, wait)?;
-        self.opened(&sealed).map(|(obtained, _)| obtained)
+        let Wanted { node, identity, settings, new, timeout, .. } = self.wanted;
+        self.retrieval.stay();
+        let occupied = |stands: &Standing| StatelessError::occupied(node, stands);
+        if settings.is_empty() {
+            // A person who wants a new one would type it in vain.
+            return if new { Err(occupied(stands)) } else { self.once_approved(None, stands, wait) };
+        }
+        let made = |counter| settings.bundle(node.clone(), counter).map_err(StatelessError::Make);
+        let tag = made(1)?.tag(identity).map_err(StatelessError::Make)?;
+        match &stands.tag {
+            Some(of) if of.eq_ignore_ascii_case(&hex::encode(&tag)) => self.own_pending(settings, &tag, stands, wait),
+            Some(_) => Err(occupied(stands)),
+            None => match self.fetch(Some(&tag), Deadline::after(timeout))? {
+                Got::Sealed(sealed) => self.ours(&sealed, settings),
+                Got::Stands(stands, wait) if stands.bundle == Stand::Pending => {
+                    self.own_pending(settings, &tag, &stands, wait)
+                }
+                Got::Stands(..) => Err(occupied(stands)),
+            },
+        }
+    }
+
+    /// An upload of an earlier boot with these settings waits.
+    fn own_pending(
+        &mut self,
+        settings: &Settings,
+        tag: &[u8; 32],
+        stands: &Standing,
+        wait: Duration,
+    ) -> Result<Obtained, StatelessError> {
+        let age = self.made(settings, stands.next)?;
+        self.once_approved(Some(&Own { tag: *tag, code: bundle::code(&age), settings }), stands, wait)
+    }
+
+    /// The bundle that these settings make at this counter, encrypted. It has the same bytes at every boot.
+    fn made(&self, settings: &Settings, counter: u64) -> Result<Vec<u8>, StatelessError> {
+        let Wanted { node, identity, .. } = self.wanted;
+        let bundle = settings.bundle(node.clone(), counter.max(1)).map_err(StatelessError::Make)?;
+        bundle.encrypt_own(identity).map_err(StatelessError::Make)
     }
 
     /// Makes the bundle, uploads it, and waits for its approval. `next`: the counter that the server wants; without one it is asked.
-    fn make(&mut self, settings: &Settings, next: Option<u64>) -> Result<Obtained, StatelessError> {
+    /// `until`: how long servers may be away.
+    fn make(
+        &mut self,
+        settings: &Settings,
+        next: Option<u64>,
+        until: Deadline,
+    ) -> Result<Obtained, StatelessError> {
         let Wanted { node, identity, timeout, .. } = self.wanted;
-        let bundle = |counter| settings.bundle(node.clone(), counter).map_err(StatelessError::Make);
         // Whatever the counter is, the tag is the same.
-        let tag = bundle(1)?.tag(identity).map_err(StatelessError::Make)?;
+        let bundle = settings.bundle(node.clone(), 1).map_err(StatelessError::Make)?;
+        let tag = bundle.tag(identity).map_err(StatelessError::Make)?;
         let next = match next {
             Some(next) => next,
             // The same words as at an earlier boot have made a bundle already, or one that still waits.
-            None => match self.fetch(Some(&tag), Deadline::after(timeout))? {
-                Got::Sealed(sealed) => return self.ours(&sealed, &tag, 0),
+            None => match self.patiently(until, &mut |story| story.fetch(Some(&tag), Deadline::after(timeout)))? {
+                Got::Sealed(sealed) => return self.ours(&sealed, settings),
                 Got::Stands(stands, wait) if stands.bundle == Stand::Pending => {
-                    told::pending(node, stands.code.as_deref().unwrap_or("?"), self.retrieval.url());
-                    return self.once_approved(&tag, wait, stands.next);
+                    return self.own_pending(settings, &tag, &stands, wait);
                 }
                 Got::Stands(stands, _) => stands.next,
             },
         };
-        let age = bundle(next)?.encrypt(&[identity.recipient()]).map_err(StatelessError::Make)?;
+        let age = self.made(settings, next)?;
+        self.least = self.least.max(next);
         trial::crash("made");
-        let code = bundle::code(&age);
-        let uploaded = self.retrieval.upload(&tag, &age, self.hooks, Deadline::after(timeout));
+        let own = Own { tag, code: bundle::code(&age), settings };
+        let uploaded = self.patiently(until, &mut |story| {
+            let uploaded = story.retrieval.upload(&tag, &age, story.hooks, Deadline::after(timeout));
+            uploaded.map_err(StatelessError::Retrieval)
+        });
         trial::crash("uploaded");
+        let uploaded = uploaded?;
         // The upload is there and nowhere else.
         self.retrieval.stay();
-        match uploaded.map_err(StatelessError::Retrieval)? {
+        match uploaded {
             Uploaded::Taken(stands) => {
-                self.tell_taken(&stands, &code);
                 let wait = if stands.bundle == Stand::Approved { Duration::ZERO } else { FIRST_LOOK };
-                self.once_approved(&tag, wait, next)
+                self.once_approved(Some(&own), &stands, wait)
             }
-            Uploaded::Waits(stands) => Err(StatelessError::Occupied(Box::new(stands))),
-            Uploaded::Denied(stands) => Err(StatelessError::denied(node, &stands)),
+            Uploaded::Waits(stands) => Err(StatelessError::occupied(node, &stands)),
+            Uploaded::Denied(stands) => Err(StatelessError::denied(node, &stands, Some(&own.code))),
         }
     }
 
-    fn tell_taken(&self, stands: &Standing, code: &KeyCode) {
-        let known = stands.code.as_deref().filter(|known| code.is_contradicted(known));
-        match (stands.bundle, known) {
-            (Stand::Approved, _) => say(&format!("bundle {}: approved at once", known.unwrap_or(&code.to_string()))),
-            (_, Some(known)) => told::pending_since(self.wanted.node, known, self.retrieval.url()),
-            (_, None) => told::pending(self.wanted.node, &code.to_string(), self.retrieval.url()),
+    /// Waits for the approval, and takes what comes then. `own`: it is an upload with the settings of this boot.
+    fn once_approved(
+        &mut self,
+        own: Option<&Own<'_>>,
+        stands: &Standing,
+        wait: Duration,
+    ) -> Result<Obtained, StatelessError> {
+        let Wanted { node, say, .. } = self.wanted;
+        let named = Named::of(stands, own.map(|own| &own.code));
+        match stands.bundle {
+            Stand::Approved => told::at_once(say, &named),
+            _ => told::waits(say, node, &named, self.retrieval.url()),
         }
-    }
-
-    fn once_approved(&mut self, tag: &[u8; 32], wait: Duration, next: u64) -> Result<Obtained, StatelessError> {
-        let sealed = self.approved(Some(tag), wait)?;
-        self.ours(&sealed, tag, next)
+        let sealed = self.approved(own, &named, wait)?;
+        match own {
+            Some(own) => self.ours(&sealed, own.settings),
+            None => {
+                let (obtained, _) = self.opened(&sealed)?;
+                self.not_older(obtained)
+            }
+        }
     }
 
     /// Waits for the approval of what is pending, or of the upload with this tag.
-    fn approved(&mut self, tag: Option<&[u8; 32]>, mut wait: Duration) -> Result<Vec<u8>, StatelessError> {
-        let Wanted { node, approval, timeout, .. } = self.wanted;
+    fn approved(
+        &mut self,
+        own: Option<&Own<'_>>,
+        named: &Named,
+        mut wait: Duration,
+    ) -> Result<Vec<u8>, StatelessError> {
+        let Wanted { node, approval, timeout, repeat, say, .. } = self.wanted;
+        let tag = own.map(|own| &own.tag);
+        // Other servers know nothing of it.
+        self.retrieval.stay();
         let until = Deadline::after(approval.unwrap_or(Duration::MAX));
+        let mut said = since_boot();
         loop {
             (self.hooks.wait)(until.at_most(wait)).map_err(StatelessError::Ask)?;
             trial::crash("pending");
-            match self.fetch(tag, until.or_later(Deadline::after(timeout)))? {
+            if since_boot().saturating_sub(said) >= repeat {
+                said = since_boot();
+                told::waits(say, node, named, self.retrieval.url());
+            }
+            // Each look has its own limit, and the wait outlives a server that is away.
+            let got = match self.fetch(tag, Deadline::after(timeout)) {
+                Err(StatelessError::Retrieval(RetrievalError::GaveUp { .. })) if !until.expired() => {
+                    wait = FIRST_LOOK;
+                    continue;
+                }
+                got => got?,
+            };
+            match got {
                 Got::Sealed(sealed) => return Ok(sealed),
                 Got::Stands(stands, again) if stands.bundle == Stand::Pending => match (until.expired(), approval) {
                     (true, Some(waited)) => {
-                        return Err(StatelessError::not_approved(node, &stands, waited));
+                        let named = Named::of(&stands, own.map(|own| &own.code));
+                        return Err(StatelessError::NotApproved { node: node.clone(), named, waited });
                     }
                     _ => wait = again,
                 },
                 Got::Stands(stands, _) if stands.bundle == Stand::Denied => {
-                    return Err(StatelessError::denied(node, &stands));
+                    return Err(StatelessError::denied(node, &stands, own.map(|own| &own.code)));
                 }
                 Got::Stands(stands, _) => return Err(StatelessError::Withdrawn(stands.bundle)),
             }
         }
     }
 
-    /// The bundle that was made here, or a later one: an administrator may have changed something.
-    fn ours(&mut self, sealed: &[u8], tag: &[u8; 32], next: u64) -> Result<Obtained, StatelessError> {
+    /// The bundle that was made here, now or at an earlier boot, byte for byte; or a later one: an administrator may have changed
+    /// something.
+    fn ours(&mut self, sealed: &[u8], settings: &Settings) -> Result<Obtained, StatelessError> {
         let (obtained, bundle) = self.opened(sealed)?;
-        let counter = obtained.description.counter;
-        let same = bundle.tag(self.wanted.identity).is_ok_and(|other| other == *tag);
-        if !same && counter < next.max(1) {
-            return Err(StatelessError::Another { counter, next });
+        let made = self.made(settings, bundle.counter())?;
+        if sha256(&made) == obtained.sha256 {
+            return Ok(obtained);
         }
-        Ok(obtained)
+        self.not_older(obtained)
+    }
+
+    fn not_older(&self, obtained: Obtained) -> Result<Obtained, StatelessError> {
+        match (obtained.description.counter, self.least) {
+            (counter, next) if counter < next => Err(StatelessError::Another { counter, next }),
+            _ => Ok(obtained),
+        }
     }
 
     /// Verifies a bundle and unpacks it.
@@ -284,7 +411,7 @@ impl Story<'_, '_, '_> {
                 .collect(),
             url,
         };
-        Ok((Obtained { description, tar: bundle.tar() }, bundle))
+        Ok((Obtained { description, sha256: statement.sha256, tar: bundle.tar() }, bundle))
     }
 }
 

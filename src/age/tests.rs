@@ -325,3 +325,24 @@ proptest::proptest! {
         proptest::prop_assert_eq!(Recipient::parse(&recipient.to_string()).unwrap(), recipient);
     }
 }
+
+/// A node that boots again knows its own file, and no two texts share what must differ.
+#[test]
+fn a_file_for_oneself_is_the_same_each_time_and_another_for_another_text() {
+    let (identity, other) = (Identity::from_bytes(&[7; 32]), Identity::from_bytes(&[8; 32]));
+    let file = encrypt_for_self(b"text", &identity, b"info").unwrap();
+    assert_eq!(file, encrypt_for_self(b"text", &identity, b"info").unwrap());
+    assert_eq!(**decrypt(&file, &identity).unwrap(), *b"text");
+    assert!(decrypt(&file, &other).is_err());
+    // The share, the nonce and every chunk are others: nothing behind the first line is the same.
+    let share = |file: &[u8]| file[header::MAGIC.len()..][..header::STANZA_LEN].to_vec();
+    let nonce = |file: &[u8]| file[header::MAGIC.len() + header::STANZA_LEN + header::END_LEN..][..NONCE_LEN].to_vec();
+    for another in [
+        encrypt_for_self(b"texu", &identity, b"info").unwrap(),
+        encrypt_for_self(b"text", &other, b"info").unwrap(),
+        encrypt_for_self(b"text", &identity, b"infp").unwrap(),
+    ] {
+        assert_eq!(another.len(), file.len());
+        assert!(share(&another) != share(&file) && nonce(&another) != nonce(&file));
+    }
+}

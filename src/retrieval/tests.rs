@@ -87,3 +87,16 @@ fn only_a_version_that_has_a_name_is_resumed() {
     let (beginning, length) = broken(head, b"34");
     assert_eq!(Part::grown(Some(part()), &server(), beginning, length).unwrap().bytes, b"0123");
 }
+
+/// Attack: a slow first server uses up the time of all.
+#[test]
+fn a_slow_server_leaves_the_others_their_time() {
+    let site = |over| Site { url: server(), failed: None, over, not_before: None, resumes: true };
+    let hour = Duration::from_secs(3600);
+    let deadline = Deadline::after(hour);
+    let sites = [site(false), site(true), site(false), site(false)];
+    assert!(share(deadline, &sites, 0) <= hour / 3);
+    // Those behind the turn have been asked in this round.
+    assert!(share(deadline, &sites, 2) > hour / 3 * 2 && share(deadline, &sites, 3) > hour / 3 * 2);
+    assert!(share(deadline, &sites, 1) <= hour / 2);
+}

@@ -28,6 +28,8 @@ pub(super) struct About<'a> {
 
 /// How often the leases are looked at while the node waits.
 const LEASES: Duration = Duration::from_secs(10);
+/// How often the code of a bundle that waits is said again: what was said once has left the screen.
+const REPEAT: Duration = Duration::from_secs(180);
 /// The longest that renewing a lease may take.
 const RENEWAL: Duration = Duration::from_secs(5);
 
@@ -65,6 +67,8 @@ pub(super) fn obtain(
         consoles: &consoles,
         timeout,
         approval,
+        repeat: REPEAT,
+        say: &say,
     };
     let mut looked = since_boot();
     let mut wait = |until: Deadline| loop {

@@ -198,7 +198,7 @@ fn no_value_makes_a_line_of_its_own() {
         ("link", "../eth0,dhcp4"),
         ("link", "eth*,dhcp4"),
         ("ssh", &format!("command=\"reboot\" {KEY}")),
-        ("engine", "https://user:x@engine.example.org/"),
+        ("engine", "https://user@engine.example.org/"),
         ("engine", "http://engine.example.org/"),
         ("storage", "/etc/shadow"),
         ("ntp", "192.0.2.300"),

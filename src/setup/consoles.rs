@@ -2,6 +2,8 @@
 //! who started the program. Whoever types first has it. Every way out restores the terminals. Decides nothing about questions and
 //! answers.
 
+mod echo;
+
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,7 +14,10 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 
+use echo::Echo;
+
 use super::script::{End, Script, Start};
+use crate::console;
 use crate::port::{self, Place, Port, PortError, Quiet, Signals};
 use crate::sys;
 use crate::time::{Deadline, since_boot};
@@ -91,6 +96,7 @@ struct Console {
     port: Option<Port>,
     /// It took nothing the last time.
     stalled: bool,
+    echo: Echo,
 }
 
 struct Consoles<'a> {
@@ -109,12 +115,13 @@ fn run<T>(
     still_wanted: &mut dyn FnMut() -> Option<T>,
 ) -> Result<Answer<T>, SetupError> {
     let (mut signals, held) = Signals::catch().map_err(SetupError::Watch)?;
-    let all = places.into_iter().map(|place| Console { place, port: None, stalled: false }).collect();
+    let all = places.into_iter().map(|place| Console { place, port: None, stalled: false, echo: Echo::default() }).collect();
     let mut consoles = Consoles { root, all, quiet: Quiet::default(), owner: None };
     let mut script = Script::new(start);
     let mut log = Log::open(root);
     let deadline = limits.limit.map(Deadline::after);
     let (mut ask, mut typed) = (Deadline::after(limits.every), None::<Duration>);
+    let mut said = console::said();
     loop {
         consoles.open(&script, one)?;
         if let Some(caught) = wait(&mut signals, &consoles, log.as_ref(), ask, deadline)? {
@@ -124,7 +131,9 @@ fn run<T>(
             drop(held);
             return Err(SetupError::Gone);
         }
-        if log.as_mut().is_some_and(Log::was_shown) {
+        // The program's own lines may be on the same console, too.
+        let lines = console::said();
+        if log.as_mut().is_some_and(Log::was_shown) || lines != std::mem::replace(&mut said, lines) {
             script.disturbed();
         }
         for number in 0..consoles.all.len() {
@@ -141,7 +150,10 @@ fn run<T>(
                 }
             };
             let bytes = bytes.get(..count).unwrap_or_default();
-            if bytes.is_empty() || !consoles.is_for(number, bytes, &mut script) {
+            if bytes.is_empty() || !consoles.is_a_person(number, bytes, &mut script) {
+                continue;
+            }
+            if !one && !consoles.is_for(number, bytes, &mut script) {
                 continue;
             }
             typed = Some(since_boot());
@@ -203,7 +215,7 @@ impl Consoles<'_> {
             let opened = Port::open(console.place.clone())
                 .and_then(|port| port.map(|mut port| port.take(self.root, &mut self.quiet).map(|()| port)).transpose());
             match opened {
-                Ok(Some(port)) => console.port = Some(port),
+                Ok(Some(port)) => (console.port, console.echo) = (Some(port), Echo::default()),
                 Ok(None) if one => return Err(SetupError::NoConsole),
                 Err(error) if one => return Err(SetupError::Port(error)),
                 _ => continue,
@@ -226,31 +238,54 @@ impl Consoles<'_> {
         port.read(bytes).inspect_err(|_| console.port = None)
     }
 
-    /// Whether what was typed on this console counts. The first that types has the dialogue; Enter on another one takes it over.
+    /// Whether somebody types here. A line that sends back what it gets has nobody, and must not answer the questions.
+    fn is_a_person(&mut self, number: usize, bytes: &[u8], script: &mut Script) -> bool {
+        let Some(console) = self.all.get_mut(number) else { return false };
+        if console.echo.is_one() {
+            return false;
+        }
+        console.echo.heard(bytes);
+        if !console.echo.is_one() {
+            return true;
+        }
+        if self.owner == Some(number) {
+            self.owner = None;
+            // What it has sent so far is no answer.
+            script.typed(b"\x15", &mut Vec::new());
+            script.away();
+        }
+        self.tell(|other| other == number, "this line sends back what it gets, so nothing that it sends is an answer");
+        false
+    }
+
+    /// Whether what was typed on this console counts. The first that types has the dialogue; a character on another one takes it
+    /// over, and is no answer. Neither is a line end before anything else: lines send some by themselves.
     fn is_for(&mut self, number: usize, bytes: &[u8], script: &mut Script) -> bool {
         if self.owner == Some(number) {
             return true;
         }
         let first = self.owner.is_none();
-        if !first && !bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+        let character = bytes.iter().any(|byte| matches!(byte, 0x20..=0x7e | 0x80..));
+        if !first && !character {
             return false;
         }
         self.owner = Some(number);
         if self.all.len() > 1 {
             self.tell(|other| other != number, &self.elsewhere(number));
         }
-        if !first {
-            script.away();
-            let mut out = Vec::new();
-            script.typed(b"\r", &mut out);
-            self.write(number, &out);
+        if first && character {
+            return true;
         }
-        first
+        script.away();
+        let mut out = Vec::new();
+        script.typed(b"\r", &mut out);
+        self.write(number, &out);
+        false
     }
 
     fn elsewhere(&self, owner: usize) -> String {
         let name = self.all.get(owner).map_or("another console", |console| console.place.name.as_str());
-        format!("the answers are typed at {name}; Enter takes over here")
+        format!("the answers are typed at {name}; type a letter here to take over")
     }
 
     fn tell(&mut self, whom: impl Fn(usize) -> bool, words: &str) {
@@ -265,7 +300,10 @@ impl Consoles<'_> {
         let Some(port) = &mut console.port else { return };
         let patience = if console.stalled { Duration::ZERO } else { PATIENCE };
         match port.write_all(bytes, Deadline::after(patience)) {
-            Ok(()) => console.stalled = false,
+            Ok(()) => {
+                console.stalled = false;
+                console.echo.shown(bytes);
+            }
             Err(PortError::Stalled(_)) => console.stalled = true,
             // Reading says so, too.
             Err(_) => {}

@@ -7,12 +7,14 @@ use crate::bundle::BundleError;
 use crate::bundle::answer::{Stand, Standing};
 use crate::chain::chain;
 use crate::checkin::AskError;
+use crate::key_code::KeyCode;
 use crate::netlink::RequestError;
 use crate::payload::NodeName;
 use crate::retrieval::RetrievalError;
 use crate::setup::SetupError;
 use crate::shown::Printable;
 use crate::source::bundle_key::BundleKeyError;
+use super::told::{FOREIGN, Named};
 
 /// Why there is no bundle.
 #[derive(Debug)]
@@ -37,13 +39,20 @@ pub enum StatelessError {
     /// Nobody has answered the questions.
     Setup(SetupError),
     /// Another upload waits for the administrator.
-    Occupied(Box<Standing>),
+    Occupied {
+        /// This node.
+        node: NodeName,
+        /// The other one's code, as the server says.
+        code: Printable,
+        /// What an administrator can do, in the server's words.
+        who: Option<Printable>,
+    },
     /// An administrator has denied the bundle.
     Denied {
         /// This node.
         node: NodeName,
-        /// The bundle's code.
-        code: Printable,
+        /// The bundle.
+        named: Named,
         /// What an administrator can do, in the server's words.
         who: Option<Printable>,
     },
@@ -51,8 +60,8 @@ pub enum StatelessError {
     NotApproved {
         /// This node.
         node: NodeName,
-        /// The bundle's code.
-        code: Printable,
+        /// The bundle.
+        named: Named,
         /// How long the node waited.
         waited: Duration,
     },
@@ -62,7 +71,7 @@ pub enum StatelessError {
     Another {
         /// The counter of the one that came.
         counter: u64,
-        /// The least counter that the upload can have.
+        /// The least counter that it can have, by what the server has told and shown.
         next: u64,
     },
     /// The network could not be kept while the node waited.
@@ -70,18 +79,15 @@ pub enum StatelessError {
 }
 
 impl StatelessError {
-    pub(super) fn denied(node: &NodeName, stands: &Standing) -> StatelessError {
+    pub(super) fn denied(node: &NodeName, stands: &Standing, own: Option<&KeyCode>) -> StatelessError {
         let who = stands.who.as_deref().map(Printable::of);
-        StatelessError::Denied { node: node.clone(), code: code(stands), who }
+        StatelessError::Denied { node: node.clone(), named: Named::of(stands, own), who }
     }
 
-    pub(super) fn not_approved(node: &NodeName, stands: &Standing, waited: Duration) -> StatelessError {
-        StatelessError::NotApproved { node: node.clone(), code: code(stands), waited }
+    pub(super) fn occupied(node: &NodeName, stands: &Standing) -> StatelessError {
+        let code = stands.code.as_deref().map_or("of this node".into(), Printable::of);
+        StatelessError::Occupied { node: node.clone(), code, who: stands.who.as_deref().map(Printable::of) }
     }
-}
-
-fn code(stands: &Standing) -> Printable {
-    stands.code.as_deref().map_or("of this node".into(), Printable::of)
 }
 
 impl fmt::Display for StatelessError {
@@ -96,29 +102,33 @@ impl fmt::Display for StatelessError {
             StatelessError::Make(error) => write!(f, "no bundle can be made of the settings: {}", chain(error)),
             StatelessError::Links(_) => f.write_str("listing the links of this machine"),
             StatelessError::Setup(error) => error.fmt(f),
-            StatelessError::Occupied(stands) => {
-                write!(f, "another bundle, {}, waits for approval, so this one was not taken; ", code(stands))?;
-                match &stands.who {
-                    Some(who) => write!(f, "{}", Printable::of(who))?,
-                    None => f.write_str("have it approved or denied")?,
+            StatelessError::Occupied { node, code, who } => {
+                write!(f, "another bundle, {code}, waits for approval, so this one was not taken; ")?;
+                match who {
+                    Some(who) => write!(f, "{who}")?,
+                    None => write!(f, "run imprint-host bundle approve {node} {code}")?,
                 }
-                f.write_str("; then boot again or run imprint console")
+                write!(f, ", or imprint-host bundle deny {node}; then boot again or run imprint console")
             }
-            StatelessError::Denied { node, code, who } => {
+            StatelessError::Denied { node, named: Named { code, own }, who } => {
+                let says = if *own { "" } else { "the server says that " };
                 write!(
                     f,
-                    "the bundle {code} was denied; correct the settings (imprint.set. on the kernel command line, or the dialogue), \
-                     or run imprint-host bundle make {node} --from FILE.toml"
+                    "{says}the bundle {code} was denied; correct the settings (imprint.set. on the kernel command line, or the \
+                     dialogue), or run imprint-host bundle make {node} --from FILE.toml"
                 )?;
                 who.iter().try_for_each(|who| write!(f, ", or {who}"))?;
                 f.write_str("; then boot again or run imprint console")
             }
-            StatelessError::NotApproved { node, code, waited } => write!(
-                f,
-                "nobody approved the bundle {code} within {} s; run imprint-host bundle approve {node} {code}, then boot again, \
-                 or allow more time with imprint.approval-timeout",
-                waited.as_secs()
-            ),
+            StatelessError::NotApproved { node, named: Named { code, own }, waited } => {
+                write!(
+                    f,
+                    "nobody approved the bundle {code} within {} s; run imprint-host bundle approve {node} {code}, then boot again, \
+                     or allow more time with imprint.approval-timeout",
+                    waited.as_secs()
+                )?;
+                if *own { Ok(()) } else { write!(f, "; the code is what the server says, {FOREIGN}") }
+            }
             StatelessError::Withdrawn(stand) => {
                 f.write_str("the bundle that waited for approval is not there any more")?;
                 f.write_str(match stand {
@@ -128,8 +138,8 @@ impl fmt::Display for StatelessError {
             }
             StatelessError::Another { counter, next } => write!(
                 f,
-                "the configuration server answers with bundle number {counter}, but the one that was uploaded is number {next} or \
-                 later; see imprint-host bundle list there"
+                "the configuration server answers with bundle number {counter}, which is not the one that was uploaded, and by \
+                 what it has told before a later one is number {next} or more; see imprint-host bundle list there"
             ),
             StatelessError::Ask(_) => f.write_str("keeping the network while the bundle waits"),
         }
@@ -148,7 +158,7 @@ impl std::error::Error for StatelessError {
             StatelessError::Ask(error) => Some(error),
             StatelessError::Refused { .. }
             | StatelessError::Make(_)
-            | StatelessError::Occupied(_)
+            | StatelessError::Occupied { .. }
             | StatelessError::Denied { .. }
             | StatelessError::NotApproved { .. }
             | StatelessError::Withdrawn(_)

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use imprint::age::Identity;
 use imprint::bundle::Bundle;
-use imprint::bundle::answer::Stand;
 use imprint::chain::chain;
 use imprint::handover::staged::{self, Description};
 use imprint::handover::{self, HandedOver};
@@ -131,11 +130,25 @@ struct Boot<'a> {
     approval: Option<Duration>,
     /// Called whenever the node waits.
     meanwhile: &'a dyn Fn(),
+    /// Called with each line for the console.
+    said: &'a dyn Fn(&str),
+    repeat: Duration,
+    /// Another server.
+    other: Option<HttpsUrl>,
 }
 
 impl Default for Boot<'_> {
     fn default() -> Self {
-        Boot { settings: Settings::default(), new: false, timeout: PATIENCE, approval: None, meanwhile: &|| () }
+        Boot {
+            settings: Settings::default(),
+            new: false,
+            timeout: PATIENCE,
+            approval: None,
+            meanwhile: &|| (),
+            said: &|_| (),
+            repeat: Duration::MAX,
+            other: None,
+        }
     }
 }
 
@@ -176,13 +189,15 @@ impl Node {
             consoles: &[],
             timeout: boot.timeout,
             approval: boot.approval,
+            repeat: boot.repeat,
+            say: boot.said,
         };
         let mut wait = |_: Deadline| {
             (boot.meanwhile)();
             Ok(())
         };
         let mut hooks = Hooks { wait: &mut wait, progress: &mut |_| () };
-        obtain(&wanted, &mut Retrieval::new([self.url.clone()], context), &mut hooks)
+        obtain(&wanted, &mut Retrieval::new([self.url.clone()].into_iter().chain(boot.other), context), &mut hooks)
     }
 
     /// A boot that has its bundle, as the real root gets it.
@@ -262,8 +277,14 @@ fn a_reboot_storm_uploads_once() {
     let node = site.node();
     for new in [false, true, false, true] {
         let approval = Some(Duration::ZERO);
-        let error = node.boot(Boot { settings: settings("storm"), new, approval, ..Boot::default() }).err().unwrap();
+        let lines = RefCell::new(Vec::new());
+        let said = |line: &str| lines.borrow_mut().push(line.to_owned());
+        let boot = Boot { settings: settings("storm"), new, approval, said: &said, ..Boot::default() };
+        let error = node.boot(boot).err().unwrap();
         let code = site.waiting().unwrap();
+        // The node computes its own code at each boot, and needs not believe the server.
+        let want = format!("bundle {code} waits for approval at {}", node.url);
+        assert!(lines.borrow().contains(&want), "{lines:?}");
         let want = format!(
             "nobody approved the bundle {code} within 0 s; run imprint-host bundle approve node1 {code}, then boot again, or allow \
              more time with imprint.approval-timeout"
@@ -295,7 +316,7 @@ fn a_new_bundle_is_made_beside_the_one_that_there_is() {
     // Another one still is refused, and nothing is overwritten.
     let code = site.waiting().unwrap();
     let error = node.boot(Boot { settings: settings("third"), new: true, ..Boot::default() }).err().unwrap();
-    assert!(matches!(&error, StatelessError::Occupied(stands) if stands.bundle == Stand::Pending), "{error:?}");
+    assert!(matches!(&error, StatelessError::Occupied { .. }), "{error:?}");
     let text = chain(&error);
     assert!(
         text.starts_with(&format!("another bundle, {code}, waits for approval, so this one was not taken;")),
@@ -314,6 +335,36 @@ fn a_new_bundle_is_made_beside_the_one_that_there_is() {
     };
     let boot = Boot { settings: settings("renewed"), meanwhile: &approve, ..Boot::default() };
     assert_eq!(node.booted(boot).0.counter, 3);
+}
+
+/// Accident: other settings than those whose upload waits. The node does not wait for the old ones.
+#[test]
+fn other_settings_do_not_wait_for_those_that_wait_already() {
+    let site = Site::new("admin");
+    let node = site.node();
+    let approval = Some(Duration::ZERO);
+    node.boot(Boot { settings: settings("old"), approval, ..Boot::default() }).err().unwrap();
+    let code = site.waiting().unwrap();
+    let approve = || site.approve();
+    let error = node.boot(Boot { settings: settings("new"), meanwhile: &approve, ..Boot::default() }).err().unwrap();
+    let want = format!(
+        "another bundle, {code}, waits for approval, so this one was not taken; ask an administrator to run: imprint-host bundle \
+         approve node1 {code}, or imprint-host bundle deny node1; then boot again or run imprint console"
+    );
+    assert_eq!(chain(&error), want);
+    // Neither is a person asked for a new one in vain.
+    let boot = Boot { new: true, approval: Some(Duration::from_millis(10)), ..Boot::default() };
+    let error = node.boot(boot).err().unwrap();
+    assert!(matches!(error, StatelessError::Occupied { .. }), "{error:?}");
+    // Without settings and without imprint.bundle=new, what waits is what the node is to have.
+    let lines = RefCell::new(Vec::new());
+    let said = |line: &str| lines.borrow_mut().push(line.to_owned());
+    assert_eq!(node.booted(Boot { meanwhile: &approve, said: &said, ..Boot::default() }).1, "old");
+    let lines = lines.borrow();
+    let (first, second) = (&lines[0], &lines[1]);
+    let want = format!("the server says that bundle {code} waits for approval at {}; this node did not make it", node.url);
+    assert!(first.starts_with(&want), "{first}");
+    assert!(second.ends_with(&format!("run: imprint-host bundle approve node1 {code}")), "{second}");
 }
 
 /// A denial stays: neither the same words nor an approval behind it bring the bundle.

@@ -81,7 +81,7 @@ impl Room {
 const SOON: Duration = Duration::from_secs(3600);
 
 #[test]
-fn whoever_types_first_has_it_and_enter_takes_it_over() {
+fn whoever_types_first_has_it_and_a_letter_takes_it_over() {
     let mut room = Room::new();
     let asked = room.asks(None, SOON, None);
     for number in 0..2 {
@@ -91,21 +91,61 @@ fn whoever_types_first_has_it_and_enter_takes_it_over() {
     }
     room.types(1, b"node2");
     room.shows(1, "node2");
-    room.shows(0, "imprint: the answers are typed at ttyS1; Enter takes over here");
-    // Nothing but Enter takes over: noise on a line does not.
-    room.types(0, b"zzz");
+    room.shows(0, "imprint: the answers are typed at ttyS1; type a letter here to take over");
+    // A line end alone does not: terminal servers and modems send some.
+    room.types(0, b"\r\n\r");
     room.types(1, b"\r");
     room.shows(1, "name servers [-]: ");
-    room.types(0, b"\r");
-    // Enter that takes over answers nothing.
-    assert!(!room.shows(0, "name servers [-]: ").contains("zzz"));
-    room.shows(1, "imprint: the answers are typed at ttyS0; Enter takes over here");
+    room.types(0, b"z");
+    // What takes over answers nothing.
+    assert!(!room.shows(0, "name servers [-]: ").contains('z'));
+    room.shows(1, "imprint: the answers are typed at ttyS0; type a letter here to take over");
     room.types(0, b"192.0.2.53\r\r\r\r\r\r\r\r\ryes\r");
     let Ok(Answer::End(End::Settings(settings))) = asked.join().unwrap() else { panic!("no settings") };
     let want = [("hostname", "node2"), ("dns", "192.0.2.53")];
     assert_eq!(*settings, Settings::from_words(want.into_iter()).unwrap());
     room.shows(0, "imprint: done");
     room.shows(1, "imprint: done");
+    room.is_given_back();
+}
+
+/// Accident: a line that is looped, or whose peer echoes, answers the questions with their own words.
+#[test]
+fn a_line_that_sends_back_what_it_gets_answers_nothing() {
+    let mut room = Room::new();
+    let asked = room.asks(None, SOON, None);
+    let greeting = room.shows(0, "host name [node1]: ");
+    // As a slow line brings it: the beginning has the dialogue before it is known.
+    for byte in greeting.bytes() {
+        room.types(0, &[byte]);
+    }
+    room.shows(0, "imprint: this line sends back what it gets, so nothing that it sends is an answer");
+    room.types(0, b"looped\r");
+    room.shows(1, "host name [node1]: ");
+    room.types(1, b"\r");
+    room.shows(1, "host name [node1]: ");
+    room.types(1, b"\r\r\r\r\r\r\r\r\r\ryes\r");
+    let Ok(Answer::End(End::Settings(settings))) = asked.join().unwrap() else { panic!("no settings") };
+    assert_eq!(*settings, Settings::from_words([("hostname", "node1")].into_iter()).unwrap());
+    room.shows(1, "imprint: done");
+    room.is_given_back();
+}
+
+/// Accident: the program's own line pushes the question away, and Enter answers what nobody sees.
+#[test]
+fn a_line_of_the_program_has_the_question_shown_again() {
+    let mut room = Room::new();
+    let asked = room.asks(None, SOON, None);
+    room.shows(1, "host name [node1]: ");
+    room.types(1, b"node2");
+    room.shows(1, "node2");
+    console::say("a lease was renewed");
+    room.types(1, b"\r");
+    room.shows(1, "host name [node1]: node2");
+    room.types(1, b"\r");
+    room.shows(1, "name servers [-]: ");
+    room.types(1, b"\r\r\r\r\r\r\r\r\ryes\r");
+    assert!(matches!(asked.join().unwrap(), Ok(Answer::End(End::Settings(_)))));
     room.is_given_back();
 }
 

@@ -15,7 +15,10 @@ const WAITS: i32 = 33;
 const NODES: u64 = 4;
 const KILLS: usize = 125;
 
-/// Where it is killed, and how often it comes there at most.
+/// How often it dies at each point at least.
+const EACH: usize = 10;
+
+/// Where it is killed, and how often it comes there at most. A boot that ends before it comes there is not killed.
 const POINTS: [(&str, u64); 9] = [
     ("request", 5),
     ("answer", 5),
@@ -43,8 +46,17 @@ fn node() {
     Node::read(&home).booted(Boot { settings, new: true, meanwhile: &impatient, ..Boot::default() });
 }
 
-/// One boot. Whether it went to its end, and not into a kill or a wait.
-fn boot(home: &Path, hostname: &str, point: &str) -> bool {
+#[derive(PartialEq, Eq)]
+enum Ended {
+    /// It has its bundle.
+    Done,
+    /// It waits for an approval.
+    Waits,
+    Killed,
+}
+
+/// One boot.
+fn boot(home: &Path, hostname: &str, point: &str) -> Ended {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "loopback::stateless::kills::node"])
         .env(HOME, home)
@@ -54,8 +66,12 @@ fn boot(home: &Path, hostname: &str, point: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .unwrap();
-    assert!(status.success() || status.signal() == Some(9) || status.code() == Some(WAITS), "{status} at {point}");
-    status.success()
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ended::Done,
+        (Some(WAITS), _) => Ended::Waits,
+        (_, Some(9)) => Ended::Killed,
+        _ => panic!("{status} at {point}"),
+    }
 }
 
 /// xorshift64*: the same kills every time.
@@ -82,14 +98,18 @@ fn killed(mut random: Seeded) {
     let home = site.node().home;
     // What each version has in it.
     let mut versions: BTreeMap<u64, String> = BTreeMap::new();
+    let mut deaths: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut number, mut kills, mut boots) = (0, 0, 0);
     while kills < KILLS {
         let hostname = format!("h{number}");
         let (point, most) = POINTS[usize::try_from(random.below(9)).unwrap()];
         let place = format!("{point}:{}", random.below(most) + 1);
-        kills += usize::from(point != "nowhere");
         boots += 1;
-        let done = boot(&home, &hostname, &place);
+        let ended = boot(&home, &hostname, &place);
+        if ended == Ended::Killed {
+            kills += 1;
+            *deaths.entry(point).or_default() += 1;
+        }
         if random.below(3) == 0 && site.waiting().is_some() {
             site.approve();
         }
@@ -109,19 +129,24 @@ fn killed(mut random: Seeded) {
         if let Some((description, in_it)) = found(&home.join("run")) {
             assert_eq!(versions.get(&description.counter), Some(&in_it), "{place}: half of one");
         }
-        if done {
+        if ended == Ended::Done {
             assert_eq!(found(&home.join("run")).unwrap().1, hostname);
             number += 1;
         }
     }
     // Nothing was lost: the last one comes through.
     let hostname = format!("h{number}");
-    while !boot(&home, &hostname, "nowhere") {
+    while boot(&home, &hostname, "nowhere") != Ended::Done {
         if site.waiting().is_some() {
             site.approve();
         }
     }
     assert_eq!(found(&home.join("run")).unwrap().1, hostname);
     assert_eq!(site.rows().len(), number + 1);
-    println!("{kills} kills in {boots} boots, {} versions", number + 1);
+    for (point, _) in POINTS {
+        let least = if point == "nowhere" { 0 } else { EACH };
+        let died = deaths.get(point).copied().unwrap_or(0);
+        assert!(died >= least && (point != "nowhere" || died == 0), "{died} deaths at {point}, want {least}: {deaths:?}");
+    }
+    println!("{kills} kills in {boots} boots, {} versions, {deaths:?}", number + 1);
 }

@@ -212,6 +212,92 @@ fn another_bundle_than_the_one_that_was_uploaded() {
     assert!(matches!(error, StatelessError::Another { counter: 3, next: 5 }), "{error:?}");
 }
 
+/// Attack: the code of a file that the server has made, for the node to show as its own.
+#[test]
+fn a_code_that_the_node_has_not_computed_is_the_servers() {
+    let lie = "{\"version\":1,\"bundle\":\"pending\",\"next\":1,\"code\":\"7K3M-Q0ZT-N4V8-XW1C\"}";
+    let (server, node, _home) = lying(Ending::Notify, move |request| match request.head.split(' ').next().unwrap() {
+        "PUT" => reply("201 Created", &[], lie.as_bytes()),
+        _ if request.head.contains("?tag=") => reply("202 Accepted", &[], lie.as_bytes()),
+        _ => reply("404 Not Found", &[], STANDING.as_bytes()),
+    });
+    let lines = RefCell::new(Vec::new());
+    let said = |line: &str| lines.borrow_mut().push(line.to_owned());
+    for _ in 0..2 {
+        let approval = Some(Duration::ZERO);
+        let boot = Boot { settings: settings("x"), approval, said: &said, repeat: Duration::ZERO, ..Boot::default() };
+        let error = chain(&node.boot(boot).err().unwrap());
+        assert!(error.ends_with("; the code is what the server says, this node did not make it and cannot check it"), "{error}");
+    }
+    let (lines, says) = (lines.borrow(), "the server says that bundle 7K3M-Q0ZT-N4V8-XW1C waits for approval at ");
+    let shown: Vec<_> = lines.iter().filter(|line| line.contains(" waits for approval at ")).collect();
+    assert!(shown.iter().all(|line| line.starts_with(says) && line.ends_with("; this node did not make it and cannot check it")));
+    // It is said again while the node waits.
+    assert_eq!(shown.len(), 4, "{lines:?}");
+    // The same settings are the same bytes at every boot, so that the node knows the code of an upload of an earlier one.
+    let sent: Vec<_> = server.requests().into_iter().filter(|request| request.head.starts_with("PUT")).collect();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0].body, sent[1].body);
+    let file = settings("x").bundle(node_name(), 1).unwrap().encrypt_own(&identity()).unwrap();
+    assert_eq!(sent[0].body, file);
+}
+
+/// Attack: a bundle that was signed once, in place of the one that waits.
+#[test]
+fn an_old_bundle_in_place_of_the_new_one() {
+    let answer = |request: &Request, next: u64, current: Option<&[u8]>, approved: &[u8]| {
+        let stands = |bundle: &str| format!("{{\"version\":1,\"bundle\":\"{bundle}\",\"next\":{next}}}").into_bytes();
+        match (request.head.split(' ').next().unwrap(), request.head.contains("?tag=")) {
+            ("PUT", _) => reply("201 Created", &[], &stands("pending")),
+            ("GET", true) if request.connection > 1 => reply("200 OK", &[], approved),
+            ("GET", false) if current.is_some() => reply("200 OK", &[], current.unwrap()),
+            _ => reply("404 Not Found", &[], &stands("none")),
+        }
+    };
+    // It has shown number 5, and tells of none.
+    let (current, old) = (sealed("current", 5), sealed("old", 3));
+    let (_server, node, _home) = lying(Ending::Abrupt, move |request| answer(request, 1, Some(&current), &old));
+    let error = node.boot(Boot { settings: settings("mine"), new: true, ..Boot::default() }).err().unwrap();
+    assert!(matches!(error, StatelessError::Another { counter: 3, next: 5 }), "{error:?}");
+    // The node's own file is known whatever its number is.
+    let file = settings("mine").bundle(node_name(), 1).unwrap().encrypt_own(&identity()).unwrap();
+    let (current, own) = (sealed("current", 5), seal(&file, node_name(), 3, &SignerKey::p256()));
+    let (_server, node, _home) = lying(Ending::Abrupt, move |request| answer(request, 1, Some(&current), &own));
+    assert_eq!(node.booted(Boot { settings: settings("mine"), new: true, ..Boot::default() }).1, "mine");
+}
+
+/// Accident: the server that has the upload is away for a moment, and another one knows nothing of it.
+#[test]
+fn a_wait_stays_with_the_server_that_began_it() {
+    let (good, pending) = (sealed("good", 3), STANDING.replace("none", "pending"));
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let (_server, node, _home) = lying(Ending::Notify, move |request| {
+        if request.head.contains(" /other/") {
+            return reply("404 Not Found", &[], STANDING.as_bytes());
+        }
+        match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => reply("202 Accepted", &[], pending.as_bytes()),
+            1 => reply("503 Service Unavailable", &[], b"later"),
+            _ => reply("200 OK", &[], &good),
+        }
+    });
+    let other = node.url.to_string().replace("/.well-known/imprint/", "/other/.well-known/est");
+    let EstUrl::Https(other) = EstUrl::try_from(other.as_str()).unwrap() else { panic!() };
+    assert_eq!(node.booted(Boot { other: Some(other.for_bundles()), ..Boot::default() }).1, "good");
+}
+
+/// Accident: a lease ends while a large bundle comes over a slow line.
+#[test]
+fn the_network_is_kept_during_a_long_transfer() {
+    let answer = reply("200 OK", &[], &vec![0; 200_000]);
+    let (_server, node, _home) = lying(Ending::Notify, move |_| answer.clone());
+    let kept = std::cell::Cell::new(0);
+    let meanwhile = || kept.set(kept.get() + 1);
+    let error = node.boot(Boot { meanwhile: &meanwhile, ..Boot::default() }).err().unwrap();
+    assert!(matches!(error, StatelessError::Refused { .. }), "{error:?}");
+    assert!(kept.get() >= 10, "{kept:?}");
+}
+
 /// The first half of an answer. The connection breaks behind it.
 fn half(bytes: &[u8], etag: &str) -> Vec<u8> {
     let whole = reply("200 OK", &[etag.to_owned()], bytes);
