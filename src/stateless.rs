@@ -113,7 +113,11 @@ pub fn obtain(
         },
     };
     // What a person has typed is not thrown away because a server is away.
-    let until = Deadline::after(wanted.approval.filter(|_| typed).unwrap_or(if typed { Duration::MAX } else { Duration::ZERO }));
+    let until = Deadline::after(wanted.approval.filter(|_| typed).unwrap_or(if typed {
+        Duration::MAX
+    } else {
+        Duration::ZERO
+    }));
     story.make(&settings, next, until)
 }
 
@@ -163,7 +167,9 @@ impl Story<'_, '_, '_> {
         loop {
             match ask(self) {
                 Err(StatelessError::Retrieval(RetrievalError::GaveUp { .. })) if !until.expired() => {
-                    (self.wanted.say)("no configuration server answers; what is to be sent is kept, and sent once one does");
+                    (self.wanted.say)(
+                        "no configuration server answers; what is to be sent is kept, and sent once one does",
+                    );
                     (self.hooks.wait)(until.at_most(FIRST_LOOK)).map_err(StatelessError::Ask)?;
                 }
                 other => return other,
@@ -258,12 +264,7 @@ impl Story<'_, '_, '_> {
 
     /// Makes the bundle, uploads it, and waits for its approval. `next`: the counter that the server wants; without one it is asked.
     /// `until`: how long servers may be away.
-    fn make(
-        &mut self,
-        settings: &Settings,
-        next: Option<u64>,
-        until: Deadline,
-    ) -> Result<Obtained, StatelessError> {
+    fn make(&mut self, settings: &Settings, next: Option<u64>, until: Deadline) -> Result<Obtained, StatelessError> {
         let Wanted { node, identity, timeout, .. } = self.wanted;
         // Whatever the counter is, the tag is the same.
         let bundle = settings.bundle(node.clone(), 1).map_err(StatelessError::Make)?;

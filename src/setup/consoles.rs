@@ -115,7 +115,8 @@ fn run<T>(
     still_wanted: &mut dyn FnMut() -> Option<T>,
 ) -> Result<Answer<T>, SetupError> {
     let (mut signals, held) = Signals::catch().map_err(SetupError::Watch)?;
-    let all = places.into_iter().map(|place| Console { place, port: None, stalled: false, echo: Echo::default() }).collect();
+    let all =
+        places.into_iter().map(|place| Console { place, port: None, stalled: false, echo: Echo::default() }).collect();
     let mut consoles = Consoles { root, all, quiet: Quiet::default(), owner: None };
     let mut script = Script::new(start);
     let mut log = Log::open(root);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::told::{FOREIGN, Named};
 use crate::bundle::BundleError;
 use crate::bundle::answer::{Stand, Standing};
 use crate::chain::chain;
@@ -14,7 +15,6 @@ use crate::retrieval::RetrievalError;
 use crate::setup::SetupError;
 use crate::shown::Printable;
 use crate::source::bundle_key::BundleKeyError;
-use super::told::{FOREIGN, Named};
 
 /// Why there is no bundle.
 #[derive(Debug)]

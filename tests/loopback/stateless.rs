@@ -362,7 +362,8 @@ fn other_settings_do_not_wait_for_those_that_wait_already() {
     assert_eq!(node.booted(Boot { meanwhile: &approve, said: &said, ..Boot::default() }).1, "old");
     let lines = lines.borrow();
     let (first, second) = (&lines[0], &lines[1]);
-    let want = format!("the server says that bundle {code} waits for approval at {}; this node did not make it", node.url);
+    let want =
+        format!("the server says that bundle {code} waits for approval at {}; this node did not make it", node.url);
     assert!(first.starts_with(&want), "{first}");
     assert!(second.ends_with(&format!("run: imprint-host bundle approve node1 {code}")), "{second}");
 }

@@ -146,7 +146,10 @@ fn killed(mut random: Seeded) {
     for (point, _) in POINTS {
         let least = if point == "nowhere" { 0 } else { EACH };
         let died = deaths.get(point).copied().unwrap_or(0);
-        assert!(died >= least && (point != "nowhere" || died == 0), "{died} deaths at {point}, want {least}: {deaths:?}");
+        assert!(
+            died >= least && (point != "nowhere" || died == 0),
+            "{died} deaths at {point}, want {least}: {deaths:?}"
+        );
     }
     println!("{kills} kills in {boots} boots, {} versions, {deaths:?}", number + 1);
 }

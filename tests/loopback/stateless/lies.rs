@@ -227,11 +227,18 @@ fn a_code_that_the_node_has_not_computed_is_the_servers() {
         let approval = Some(Duration::ZERO);
         let boot = Boot { settings: settings("x"), approval, said: &said, repeat: Duration::ZERO, ..Boot::default() };
         let error = chain(&node.boot(boot).err().unwrap());
-        assert!(error.ends_with("; the code is what the server says, this node did not make it and cannot check it"), "{error}");
+        assert!(
+            error.ends_with("; the code is what the server says, this node did not make it and cannot check it"),
+            "{error}"
+        );
     }
     let (lines, says) = (lines.borrow(), "the server says that bundle 7K3M-Q0ZT-N4V8-XW1C waits for approval at ");
     let shown: Vec<_> = lines.iter().filter(|line| line.contains(" waits for approval at ")).collect();
-    assert!(shown.iter().all(|line| line.starts_with(says) && line.ends_with("; this node did not make it and cannot check it")));
+    assert!(
+        shown
+            .iter()
+            .all(|line| line.starts_with(says) && line.ends_with("; this node did not make it and cannot check it"))
+    );
     // It is said again while the node waits.
     assert_eq!(shown.len(), 4, "{lines:?}");
     // The same settings are the same bytes at every boot, so that the node knows the code of an upload of an earlier one.
