@@ -380,7 +380,8 @@ fn a_store_that_holds_duplicates_is_brought_up_to_date() {
     site.fine(&["node", "add", "one.toml"]);
     let old = rusqlite::Connection::open(site.dir.join("imprint.db")).unwrap();
     old.execute_batch(
-        "ALTER TABLE payloads DROP COLUMN line_key; DROP TABLE called_for; DROP TABLE callers; DROP TABLE callers_count;
+        "DROP TRIGGER bundles_stay; DROP TABLE bundles; DROP TABLE bundle_keys; DROP TABLE renewals; DROP TABLE available; DROP TABLE outbox;
+         ALTER TABLE payloads DROP COLUMN line_key; DROP TABLE called_for; DROP TABLE callers; DROP TABLE callers_count;
          DROP TABLE callers_by_source; DROP TABLE callers_by_net; DROP TABLE windows; DROP TABLE said; DROP TABLE admissions; DROP TABLE admission_keys;
          ALTER TABLE certificates DROP COLUMN shown_at; ALTER TABLE nodes DROP COLUMN ended_at;
          DROP TRIGGER nodes_record; DROP TABLE entitlements; DROP INDEX nodes_unentitled; ALTER TABLE nodes DROP COLUMN entitled;

@@ -378,7 +378,7 @@ fn bodies_that_are_no_csr() {
     let answer = site.post("simpleenroll", "Authorization: Bearer x\r\n", b"x");
     assert_eq!((answer.status, answer.body.as_str()), (400, "want Authorization: Basic with node name and token\n"));
     let answer = site.post("serverkeygen", "", b"x");
-    assert_eq!((answer.status, answer.body.as_str()), (404, "not an EST operation of this server\n"));
+    assert_eq!((answer.status, answer.body.as_str()), (404, "not an operation of this server\n"));
     assert_eq!(site.get("/.well-known/est/simpleenroll").status, 405);
 }
 
