@@ -7,6 +7,7 @@ mod lies;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use imprint::age::Identity;
@@ -37,6 +38,8 @@ use imprint_tests::ports::Reserved;
 /// A state directory with one node and a signer, and its server.
 struct Site {
     dir: tempfile::TempDir,
+    /// By how many seconds the server's clock is ahead.
+    ahead: Arc<AtomicU64>,
     _server: Server,
     _port: Reserved,
 }
@@ -54,6 +57,8 @@ impl Site {
             "name = \"node1\"\nsubject = [\"CN=node1\"]\nbundle_key = \"payload\"\nbundle_approve = \"{approve}\"\n"
         );
         state.add_nodes(&[("node.toml".to_owned(), record)], false, now).unwrap();
+        let ahead = Arc::new(AtomicU64::new(0));
+        let seconds = Arc::clone(&ahead);
         let config = Config {
             dir: dir.path().join("state"),
             listen,
@@ -61,9 +66,9 @@ impl Site {
             doors: Vec::new(),
             layout: Layout::Wrapped,
             tell: Default::default(),
-            clock: Arc::new(Timestamp::system),
+            clock: Arc::new(move || Timestamp::system().plus(Duration::from_secs(seconds.load(Ordering::SeqCst)))),
         };
-        Site { _server: Server::start(config).unwrap(), dir, _port: port }
+        Site { _server: Server::start(config).unwrap(), dir, ahead, _port: port }
     }
 
     fn state(&self) -> State {
@@ -93,7 +98,8 @@ impl Site {
 
     fn approve(&self) {
         let code = self.waiting().expect("nothing waits");
-        bundles::approve(&mut self.state(), "node1", &code, Timestamp::system()).unwrap();
+        let now = Timestamp::system().plus(Duration::from_secs(self.ahead.load(Ordering::SeqCst)));
+        bundles::approve(&mut self.state(), "node1", &code, now).unwrap();
     }
 
     /// An administrator makes a bundle.
