@@ -1,6 +1,7 @@
 //! Tests of a stateless node's bundle against imprint-host's server: fetched, made, uploaded, approved, denied. What waits in the
 //! program returns at once here, and does what a person would do meanwhile.
 
+mod asked;
 mod kills;
 mod lies;
 
@@ -18,6 +19,7 @@ use imprint::handover::staged::{self, Description};
 use imprint::handover::{self, HandedOver};
 use imprint::payload::signed::Signer;
 use imprint::payload::{BundleKey, CaCertificate, EstUrl, HttpsUrl, NodeName, Payload};
+use imprint::port::Place;
 use imprint::retrieval::{Context, Hooks, Retrieval};
 use imprint::run;
 use imprint::setting::{Key, Settings};
@@ -142,6 +144,7 @@ struct Boot<'a> {
     repeat: Duration,
     /// Another server.
     other: Option<HttpsUrl>,
+    consoles: &'a [Place],
 }
 
 impl Default for Boot<'_> {
@@ -155,6 +158,7 @@ impl Default for Boot<'_> {
             said: &|_| (),
             repeat: Duration::MAX,
             other: None,
+            consoles: &[],
         }
     }
 }
@@ -193,7 +197,7 @@ impl Node {
             identity: &self.identity,
             new: boot.new,
             settings: &boot.settings,
-            consoles: &[],
+            consoles: boot.consoles,
             timeout: boot.timeout,
             approval: boot.approval,
             repeat: boot.repeat,

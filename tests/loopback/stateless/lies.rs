@@ -17,9 +17,9 @@ use rustls::version::TLS13;
 
 use super::*;
 
-const STANDING: &str = "{\"version\":1,\"bundle\":\"none\",\"next\":1}";
+pub(super) const STANDING: &str = "{\"version\":1,\"bundle\":\"none\",\"next\":1}";
 
-fn node_name() -> NodeName {
+pub(super) fn node_name() -> NodeName {
     NodeName::try_from("node1").unwrap()
 }
 
@@ -29,7 +29,7 @@ fn sealed(hostname: &str, counter: u64) -> Vec<u8> {
     seal(&bundle.encrypt(&[identity().recipient()]).unwrap(), node_name(), counter, &SignerKey::p256())
 }
 
-fn seal(age: &[u8], node: NodeName, counter: u64, key: &SignerKey) -> Vec<u8> {
+pub(super) fn seal(age: &[u8], node: NodeName, counter: u64, key: &SignerKey) -> Vec<u8> {
     let statement = Statement::of(age, node, counter, Timestamp::system(), Approver::try_from("alice").unwrap());
     Sealed::join(&key.sign_as(&key.signer(), AAD, &statement.encode()), age)
 }
@@ -38,12 +38,12 @@ fn identity() -> Identity {
     Identity::from_bytes(&[7; 32])
 }
 
-fn etag(sealed: &[u8]) -> String {
+pub(super) fn etag(sealed: &[u8]) -> String {
     format!("ETag: {}", Sealed::split(sealed).unwrap().statement().etag())
 }
 
 /// The server, and a node that has a certificate of the same CA.
-fn lying(
+pub(super) fn lying(
     ending: Ending,
     answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
 ) -> (EstServer, Node, tempfile::TempDir) {
