@@ -1,12 +1,14 @@
 //! Tests of a stateless node's bundle against imprint-host's server: fetched, made, uploaded, approved, denied. What waits in the
 //! program returns at once here, and does what a person would do meanwhile.
 
+mod asked;
 mod kills;
 mod lies;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use imprint::age::Identity;
@@ -17,6 +19,7 @@ use imprint::handover::staged::{self, Description};
 use imprint::handover::{self, HandedOver};
 use imprint::payload::signed::Signer;
 use imprint::payload::{BundleKey, CaCertificate, EstUrl, HttpsUrl, NodeName, Payload};
+use imprint::port::Place;
 use imprint::retrieval::{Context, Hooks, Retrieval};
 use imprint::run;
 use imprint::setting::{Key, Settings};
@@ -38,6 +41,8 @@ use imprint_tests::ports::Reserved;
 /// A state directory with one node and a signer, and its server.
 struct Site {
     dir: tempfile::TempDir,
+    /// By how many seconds the server's clock is ahead.
+    ahead: Arc<AtomicU64>,
     _server: Server,
     _port: Reserved,
 }
@@ -55,6 +60,8 @@ impl Site {
             "name = \"node1\"\nsubject = [\"CN=node1\"]\nbundle_key = \"payload\"\nbundle_approve = \"{approve}\"\n"
         );
         state.add_nodes(&[("node.toml".to_owned(), record)], false, now).unwrap();
+        let ahead = Arc::new(AtomicU64::new(0));
+        let seconds = Arc::clone(&ahead);
         let config = Config {
             dir: dir.path().join("state"),
             listen,
@@ -62,9 +69,9 @@ impl Site {
             doors: Vec::new(),
             layout: Layout::Wrapped,
             tell: Default::default(),
-            clock: Arc::new(Timestamp::system),
+            clock: Arc::new(move || Timestamp::system().plus(Duration::from_secs(seconds.load(Ordering::SeqCst)))),
         };
-        Site { _server: Server::start(config).unwrap(), dir, _port: port }
+        Site { _server: Server::start(config).unwrap(), dir, ahead, _port: port }
     }
 
     fn state(&self) -> State {
@@ -94,7 +101,8 @@ impl Site {
 
     fn approve(&self) {
         let code = self.waiting().expect("nothing waits");
-        bundles::approve(&mut self.state(), "node1", &code, Timestamp::system()).unwrap();
+        let now = Timestamp::system().plus(Duration::from_secs(self.ahead.load(Ordering::SeqCst)));
+        bundles::approve(&mut self.state(), "node1", &code, now).unwrap();
     }
 
     /// An administrator makes a bundle.
@@ -136,6 +144,7 @@ struct Boot<'a> {
     repeat: Duration,
     /// Another server.
     other: Option<HttpsUrl>,
+    consoles: &'a [Place],
 }
 
 impl Default for Boot<'_> {
@@ -149,6 +158,7 @@ impl Default for Boot<'_> {
             said: &|_| (),
             repeat: Duration::MAX,
             other: None,
+            consoles: &[],
         }
     }
 }
@@ -187,7 +197,7 @@ impl Node {
             identity: &self.identity,
             new: boot.new,
             settings: &boot.settings,
-            consoles: &[],
+            consoles: boot.consoles,
             timeout: boot.timeout,
             approval: boot.approval,
             repeat: boot.repeat,

@@ -17,9 +17,9 @@ use rustls::version::TLS13;
 
 use super::*;
 
-const STANDING: &str = "{\"version\":1,\"bundle\":\"none\",\"next\":1}";
+pub(super) const STANDING: &str = "{\"version\":1,\"bundle\":\"none\",\"next\":1}";
 
-fn node_name() -> NodeName {
+pub(super) fn node_name() -> NodeName {
     NodeName::try_from("node1").unwrap()
 }
 
@@ -29,7 +29,7 @@ fn sealed(hostname: &str, counter: u64) -> Vec<u8> {
     seal(&bundle.encrypt(&[identity().recipient()]).unwrap(), node_name(), counter, &SignerKey::p256())
 }
 
-fn seal(age: &[u8], node: NodeName, counter: u64, key: &SignerKey) -> Vec<u8> {
+pub(super) fn seal(age: &[u8], node: NodeName, counter: u64, key: &SignerKey) -> Vec<u8> {
     let statement = Statement::of(age, node, counter, Timestamp::system(), Approver::try_from("alice").unwrap());
     Sealed::join(&key.sign_as(&key.signer(), AAD, &statement.encode()), age)
 }
@@ -38,12 +38,12 @@ fn identity() -> Identity {
     Identity::from_bytes(&[7; 32])
 }
 
-fn etag(sealed: &[u8]) -> String {
+pub(super) fn etag(sealed: &[u8]) -> String {
     format!("ETag: {}", Sealed::split(sealed).unwrap().statement().etag())
 }
 
 /// The server, and a node that has a certificate of the same CA.
-fn lying(
+pub(super) fn lying(
     ending: Ending,
     answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
 ) -> (EstServer, Node, tempfile::TempDir) {
@@ -142,7 +142,11 @@ fn uploads_that_are_refused() {
         ("400 Bad Request", b"not an age file".to_vec(), "400 not an age file"),
         ("403 Forbidden", b"no bundle_key".to_vec(), "refuses this node: 403 no bundle_key"),
         ("409 Conflict", stands("pending"), "another bundle, 7K3M-Q0ZT-N4V8-XW1C, waits for approval"),
-        ("409 Conflict", stands("pending"), "not taken; ask alice; then boot again or run imprint console"),
+        (
+            "409 Conflict",
+            stands("pending"),
+            "not taken; ask alice, or imprint-host bundle deny node1; then boot again or run imprint console",
+        ),
         ("403 Forbidden", stands("denied"), "the bundle 7K3M-Q0ZT-N4V8-XW1C was denied; correct the settings"),
         ("201 Created", b"{\"version\":2,\"bundle\":\"none\",\"next\":1}".to_vec(), "version 2 of the JSON"),
     ] {
@@ -288,7 +292,7 @@ fn a_wait_stays_with_the_server_that_began_it() {
             _ => reply("200 OK", &[], &good),
         }
     });
-    let other = node.url.to_string().replace("/.well-known/imprint/", "/other/.well-known/est");
+    let other = node.url.to_string().replace("/.well-known/imprint", "/other/.well-known/est");
     let EstUrl::Https(other) = EstUrl::try_from(other.as_str()).unwrap() else { panic!() };
     assert_eq!(node.booted(Boot { other: Some(other.for_bundles()), ..Boot::default() }).1, "good");
 }
