@@ -126,6 +126,8 @@ fn boot(home: &Path, name: &str) -> (f64, f64, f64) {
         consoles: &[],
         timeout: LIMIT,
         approval: None,
+        repeat: LIMIT,
+        say: &|_| (),
     };
     let mut hooks = Hooks { wait: &mut |_| panic!("it waits"), progress: &mut |_| () };
     let mut retrieval = Retrieval::new([url.for_bundles()], context);
