@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use imprint::age::Identity;
 use imprint::bundle::Bundle;
+use imprint::bundle::answer::Stand;
 use imprint::chain::chain;
 use imprint::handover::staged::{self, Description};
 use imprint::handover::{self, HandedOver};
