@@ -14,6 +14,7 @@ mod look;
 mod making;
 mod setup;
 mod stateless;
+mod tell;
 
 pub use apply::apply;
 pub use available::available;

@@ -158,7 +158,11 @@ pub const SETTINGS: [Setting; 11] = [
                   chpasswd -e",
         most: 1,
         cmdline: false,
-        files: &["/etc/imprint-password", "/etc/systemd/system/imprint-password.service"],
+        files: &[
+            "/etc/imprint-password",
+            "/etc/systemd/system/imprint-password.service",
+            "/etc/systemd/system/multi-user.target.wants/imprint-password.service",
+        ],
     },
 ];
 

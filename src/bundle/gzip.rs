@@ -75,7 +75,7 @@ pub(super) fn pack(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, GzipError> {
     head.copy_from_slice(&HEAD);
     let mut compressor = Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(9, 0, 0)));
     let packed = compress(&mut compressor, bytes, out, TDEFLFlush::Finish);
-    // It has a copy of the text in it.
+    // It has a copy of the text in it. The compiler would leave out writes to what is freed behind them.
     compressor.reset();
     std::hint::black_box(&mut compressor);
     let written = match packed {
@@ -123,4 +123,48 @@ pub(super) fn unpack(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, GzipError> {
         return Err(GzipError::Checksum);
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use zeroize::Zeroize;
+
+    use super::*;
+
+    /// Whether this process has these bytes somewhere in memory that it can write to. They are given in another form.
+    fn has(inverted: &[u8]) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let memory = File::open("/proc/self/mem").unwrap();
+        let mut found = false;
+        for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
+            let (begin, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+            let (begin, end) = (u64::from_str_radix(begin, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
+            let mut piece = vec![0; usize::try_from(end - begin).unwrap()];
+            let read = memory.read_at(&mut piece, begin).unwrap_or_default();
+            found |= piece[..read].windows(inverted.len()).any(|part| part.iter().zip(inverted).all(|(a, b)| *a == !b));
+            piece.zeroize();
+        }
+        found
+    }
+
+    /// Attack: somebody reads the memory later, which once had a key in it.
+    #[test]
+    fn the_compressor_keeps_nothing() {
+        // No byte is like the one before, so nothing is shorter in the memory than in the text.
+        let mut number = 1_u32;
+        let mut next = || {
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            !number.to_be_bytes()[0]
+        };
+        let inverted: Vec<u8> = (0..4096).map(|_| next()).collect();
+        let mut text: Vec<u8> = inverted.iter().map(|byte| !byte).collect();
+        assert!(has(&inverted[2000..2100]), "the search finds what is there");
+        // Stored, it would be in the file itself, which the caller wipes.
+        drop(pack(&text).unwrap());
+        text.zeroize();
+        assert!(!has(&inverted[2000..2100]), "a copy is left");
+    }
 }

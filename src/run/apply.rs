@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::RUN_DIR;
-use super::available::report;
+use super::tell::report;
 use crate::apply::{file, root};
 use crate::bundle::{Bundle, Entry, MAX_TAR};
 use crate::chain::chain;

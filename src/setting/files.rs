@@ -21,6 +21,7 @@ const ORIGIN: &str = "from the settings of this node.";
 const PASSWORD: &str = "\
 [Unit]
 Description=Set root's password as imprint was told
+Before=systemd-user-sessions.service getty-pre.target ssh.service sshd.service
 
 [Service]
 Type=oneshot
@@ -99,6 +100,9 @@ impl Settings {
         if let Some(hash) = &self.password {
             put("etc/imprint-password".to_owned(), 0o600, &Zeroizing::new(format!("root:{}\n", hash.expose())));
             put(format!("etc/systemd/system/{PASSWORD_UNIT}"), 0o644, PASSWORD);
+            // In the boot's own transaction, in which its Before= counts: nobody is asked for a password that is not set yet.
+            let content = Content::Link(format!("/etc/systemd/system/{PASSWORD_UNIT}"));
+            made.push((format!("etc/systemd/system/multi-user.target.wants/{PASSWORD_UNIT}"), 0o777, content));
         }
         if let Some(zone) = &self.timezone {
             let content = Content::Link(format!("/usr/share/zoneinfo/{zone}"));

@@ -116,6 +116,11 @@ fn only_a_password_needs_a_unit() {
     let bundle = bundle(&settings);
     let [unit] = bundle.units() else { panic!("{:?}", bundle.units()) };
     assert_eq!((unit.verb, unit.unit.as_str()), (Verb::Enable, "imprint-password.service"));
+    // Accident: somebody logs in without the password, because the unit waits for something; so the boot itself wants it, before logins.
+    let (_, link) = text(&bundle, "etc/systemd/system/multi-user.target.wants/imprint-password.service");
+    assert_eq!(link, "-> /etc/systemd/system/imprint-password.service");
+    let (_, unit) = text(&bundle, "etc/systemd/system/imprint-password.service");
+    assert!(unit.contains("\nBefore=systemd-user-sessions.service ") && !unit.contains("network"), "{unit}");
     let made = |settings: &Settings| self::bundle(settings).pack().unwrap();
     assert_eq!(made(&settings), made(&settings.clone()), "the same settings make the same bytes");
     assert_eq!(self::bundle(&Settings::default()).entries(), []);

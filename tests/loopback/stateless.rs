@@ -462,3 +462,22 @@ fn a_revoked_certificate_gets_no_bundle() {
     let error = chain(&node.boot(Boot::default()).err().unwrap());
     assert!(error.contains("the configuration server refuses this node: 403 "), "{error}");
 }
+
+/// Accident: a bundle that fits no root, on a thousand machines that stand at a prompt. The server has to know, or nobody does.
+#[test]
+fn a_bundle_that_cannot_be_laid_is_reported() {
+    let site = Site::new("admin");
+    site.make("one");
+    let node = site.node();
+    // The folder of the hand-over of this machine, whose root is nowhere.
+    let machine = node.home.join("machine");
+    std::fs::create_dir_all(machine.join("run")).unwrap();
+    let folder = machine.join("run/imprint");
+    std::fs::rename(node.home.join("id"), &folder).unwrap();
+    node.boot(Boot::default()).map_err(|error| chain(&error)).unwrap().stage(&folder).unwrap();
+    let error = run::apply(&machine, &machine.join("nowhere")).unwrap_err();
+    let mut state = site.state();
+    let row = state.store.changes().unwrap().available("node1").unwrap().expect("nothing was reported");
+    assert_eq!((row.available, row.counter), (false, 1));
+    assert_eq!(row.detail.as_deref(), std::error::Error::source(&error).map(chain).as_deref());
+}

@@ -414,7 +414,7 @@ fn a_root_that_was_mounted_anew_has_no_bundle() {
     machine.applied();
     machine.applied();
     umount2(&machine.path("sysroot"), MntFlags::MNT_DETACH).unwrap();
-    machine.plain_root();
+    mount(Some(&machine.path("plain")), &machine.path("sysroot"), NONE, MsFlags::MS_BIND, NONE).unwrap();
     machine.refused("bundle number 7 is not in the root, which was mounted anew");
     let folder = machine.path("machine/run/imprint");
     fs::write(folder.join("ready"), "").unwrap();

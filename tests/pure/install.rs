@@ -91,9 +91,11 @@ fn units_and_module_name_the_places_where_the_files_are() {
     for (name, _) in found.iter().filter(|(name, _)| name.ends_with(".service")) {
         let unit = fs::read_to_string(destination.path().join(name)).unwrap();
         for line in unit.lines().filter_map(|line| line.strip_prefix("ExecStart=")) {
-            // The initramfs leaves this unit and its program in /run.
-            let of_run =
-                name.ends_with("/imprint-available.service") && line == "/run/imprint/root/bin/imprint available";
+            // The initramfs leaves these units and their program in /run.
+            let of_run = (name.ends_with("/imprint-available.service")
+                && line == "/run/imprint/root/bin/imprint available")
+                || (name.ends_with("/imprint-units.service")
+                    && line == "/run/imprint/root/bin/imprint available --early");
             assert!(of_run || is_there(line.split(' ').next().unwrap()), "{name}: {line}");
             programs += 1;
         }
