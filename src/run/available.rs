@@ -42,7 +42,7 @@ pub fn available(machine: &Path, early: bool) -> Result<(), Error> {
     }
     let used = started.and_then(|()| shown(machine, &directory, bundle.counter));
     let told = report(&directory, bundle, used.as_ref().err(), Deadline::after(TELLING));
-    let done = used.and_then(|()| told);
+    let done = used.and(told);
     record(machine, done.as_ref().map(|()| BundleState::Available));
     done?;
     say(&format!("bundle number {} is in use, and the configuration server knows", bundle.counter));

@@ -39,7 +39,7 @@ pub(super) fn report(
         state: if failed.is_some() { Outcome::Failed } else { Outcome::Available },
         counter: bundle.counter,
         sha256: bundle.sha256.clone(),
-        detail: failed.map(|error| chain_of(error)),
+        detail: failed.map(chain_of),
     };
     let mut hooks = Hooks {
         wait: &mut |until| {

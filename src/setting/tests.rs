@@ -73,7 +73,8 @@ fn each_setting_makes_the_files_of_the_table() {
         })
         .collect();
     let mut wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    (paths.sort_unstable(), wanted.sort_unstable());
+    paths.sort_unstable();
+    wanted.sort_unstable();
     assert_eq!(paths, wanted);
     let is = |path: &str, mode: u16, want: &str| assert_eq!(text(&made, path), (mode, want.to_owned()), "{path}");
     is("etc/hostname", 0o644, "node1\n");

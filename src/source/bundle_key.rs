@@ -150,6 +150,9 @@ pub fn is_meant(file: &[u8]) -> bool {
 
 const MARK: &str = "AGE-SECRET-KEY-";
 
+/// A place on a medium, and the key there or why it is none.
+type Placed = (Printable, Result<Identity, String>);
+
 /// The media, while they are looked at.
 struct Search<'a> {
     sticks: Sticks,
@@ -158,7 +161,7 @@ struct Search<'a> {
     remind: Duration,
     tell: &'a mut dyn FnMut(&str),
     /// By drive: what it has in the place of the key. A drive without the file is not here.
-    found: BTreeMap<String, Vec<(Printable, Result<Identity, String>)>>,
+    found: BTreeMap<String, Vec<Placed>>,
     /// Media with the label and without the file, and drives that cannot be read; why.
     without: BTreeMap<String, String>,
     /// Drives that could not be read.

@@ -213,7 +213,7 @@ impl Node {
     }
 
     /// The whole dialogue at this terminal.
-    fn is_set_up_at(mut self, mut terminal: Terminal) {
+    fn set_up_at(mut self, mut terminal: Terminal) {
         terminal.seen.clear();
         self.agent = Some(agent(self.root.path(), &self.pty));
         terminal.answers();
@@ -255,7 +255,7 @@ fn through_screen() {
     let mut said = terminal.pty.master.try_clone().map(File::from).unwrap();
     let mut buffer = [0; 512];
     assert!(said.read(&mut buffer).unwrap() > 0);
-    node.is_set_up_at(terminal);
+    node.set_up_at(terminal);
 }
 
 /// A console server that speaks telnet: it echoes, and takes characters as they come (RFC 857, RFC 858).
@@ -270,7 +270,7 @@ fn through_telnet() {
     stream.write_all(&WILL_ECHO_AND_GO_AHEAD).unwrap();
     node.connect(stream.try_clone().unwrap(), Characters(stream));
     terminal.shows("Escape character");
-    node.is_set_up_at(terminal);
+    node.set_up_at(terminal);
 }
 
 /// What a telnet client sends, without its commands.
@@ -338,7 +338,7 @@ fn through_ipmitool() {
     ]);
     let mut terminal = Terminal::new(ipmitool.args(["sol", "activate"]).env("TERM", "dumb"));
     terminal.shows("SOL Session operational");
-    node.is_set_up_at(terminal);
+    node.set_up_at(terminal);
 }
 
 #[test]

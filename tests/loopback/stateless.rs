@@ -396,9 +396,7 @@ fn what_was_denied_is_not_asked_for_again() {
         assert!(matches!(&error, StatelessError::Denied { .. }), "{error:?}");
         assert!(chain(&error).starts_with(&format!("the bundle {code} was denied")), "{}", chain(&error));
         assert_eq!(site.rows().len(), 1);
-        bundles::approve(&mut site.state(), "node1", &code, Timestamp::system())
-            .err()
-            .expect("approved behind a denial");
+        bundles::approve(&mut site.state(), "node1", &code, Timestamp::system()).expect_err("approved behind a denial");
     }
     // Other words are another bundle.
     let approve = || site.waiting().iter().for_each(|_| site.approve());

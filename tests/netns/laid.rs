@@ -528,7 +528,7 @@ fn a_thousand_kills_leave_the_old_configuration_or_the_new_one() {
         let text = number.to_string();
         machine.leave(number, PLACES.iter().map(|path| file(path, &text)).collect(), Vec::new());
         // One run in four is killed twice.
-        for _ in 0..=u64::from(random(&mut seed) % 4 == 0) {
+        for _ in 0..=u64::from(random(&mut seed).is_multiple_of(4)) {
             let point = points[usize::try_from(random(&mut seed)).unwrap() % points.len()];
             let time = if ["covered", "written"].contains(&point) { 1 + random(&mut seed) % 4 } else { 1 };
             let mut command = machine.agent(&["apply", "--root"]);

@@ -337,10 +337,13 @@ fn a_transfer_that_breaks_goes_on_where_it_stopped() {
     assert_eq!((counter, heads.len()), (3, 2));
     assert!(!heads[0].contains("Range") && heads[1].contains(&asks), "{heads:?}");
     // The version has changed meanwhile, and a good server gives the whole of the new one.
-    assert_eq!(through(vec![half(&bytes, &tag), reply("200 OK", &[other_tag.clone()], &other)]).0, 4);
+    assert_eq!(through(vec![half(&bytes, &tag), reply("200 OK", std::slice::from_ref(&other_tag), &other)]).0, 4);
     // A bad one gives the rest of the new one, or another range: the whole is fetched, and no part is asked for again.
-    for lie in [rest(&other, &other_tag, have), rest(&bytes, &tag, have - 1), reply("416 x", &[tag.clone()], b"")] {
-        let answers = vec![half(&bytes, &tag), lie, half(&bytes, &tag), reply("200 OK", &[tag.clone()], &bytes)];
+    for lie in
+        [rest(&other, &other_tag, have), rest(&bytes, &tag, have - 1), reply("416 x", std::slice::from_ref(&tag), b"")]
+    {
+        let answers =
+            vec![half(&bytes, &tag), lie, half(&bytes, &tag), reply("200 OK", std::slice::from_ref(&tag), &bytes)];
         let (counter, heads) = through(answers);
         assert_eq!((counter, heads.len()), (3, 4));
         assert!(heads[1].contains(&asks) && !heads[2].contains("Range") && !heads[3].contains("Range"), "{heads:?}");
