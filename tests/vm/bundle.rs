@@ -46,7 +46,7 @@ fn is_laid(init: Init, kernel: Kernel) {
     let laid: Vec<&str> = report.part("laid").lines().collect();
     assert_eq!(laid, ["laid", "new", "NAME=\"imprint test root\"", "ID=imprint-test", "VERSION_ID=1"]);
     assert!(!report.file_names().contains(&"private/bundle.tar"), "{:?}", report.file_names());
-    assert_eq!(report.part("units"), "imprint-available.service");
+    assert_eq!(report.part("units"), "imprint-available.service\nimprint-units.service");
     assert!(report.mount("/etc").starts_with("overlay rw,"), "{}", report.mount("/etc"));
     assert!(report.console.contains("bundle number 7 is in the root: 2 entries, over etc"), "{}", report.console);
 }
