@@ -108,6 +108,7 @@ struct Site {
 #[derive(Clone, Copy)]
 enum What<'a> {
     Bundle { tag: Option<&'a [u8; 32]> },
+    Standing,
     Upload { tag: &'a [u8; 32], age: &'a [u8] },
     Report { json: &'a [u8] },
 }
@@ -153,6 +154,21 @@ impl<'a> Retrieval<'a> {
         deadline: Deadline,
     ) -> Result<Got, RetrievalError> {
         self.ask(What::Bundle { tag }, hooks, deadline, &mut Retrieval::got)
+    }
+
+    /// How it stands with all bundles of the node, and when to ask again: an upload may wait beside the version that is current.
+    pub fn standing(
+        &mut self,
+        hooks: &mut Hooks<'_>,
+        deadline: Deadline,
+    ) -> Result<(Standing, Duration), RetrievalError> {
+        self.ask(What::Standing, hooks, deadline, &mut |retrieval, response| match response.status {
+            200 => {
+                let stands = Standing::read(&response.body).map_err(ServerError::Standing)?;
+                Ok((stands, retrieval.pause(&response)))
+            }
+            _ => Err(error::of(&response)),
+        })
     }
 
     /// Uploads an encrypted bundle. Doing it twice does no harm: the server knows it by its tag.
@@ -315,6 +331,7 @@ impl<'a> Retrieval<'a> {
                 }
                 head.with(&[])
             }
+            What::Standing => Head::new("GET", &to, "standing", "application/json").with(&[]),
             What::Upload { tag, age } => {
                 let head = Head::new("PUT", &to, &of_tag(Some(tag)), "application/json");
                 with(head, "application/octet-stream", age)
@@ -344,13 +361,19 @@ impl<'a> Retrieval<'a> {
                 whole.map(Got::Sealed)
             }
             202 => {
-                let told = est::retry_after(&response).map_or(POLL, |when| self.wait(when));
-                stands(&response.body, pause::honoured(told, true)).map_err(ServerError::Standing)
+                let wait = self.pause(&response);
+                stands(&response.body, wait).map_err(ServerError::Standing)
             }
             // A server that knows no bundles has no JSON.
             404 if response.body.starts_with(b"{") => stands(&response.body, POLL).map_err(ServerError::Standing),
             _ => Err(error::of(&response)),
         }
+    }
+
+    /// When to ask again how it stands.
+    fn pause(&self, response: &Response) -> Duration {
+        let told = est::retry_after(response).map_or(POLL, |when| self.wait(when));
+        pause::honoured(told, true)
     }
 
     fn wait(&self, when: RetryAfter) -> Duration {
@@ -371,6 +394,7 @@ impl<'a> Retrieval<'a> {
         }
         let doing = match what {
             What::Bundle { .. } => "fetching the bundle from",
+            What::Standing => "asking how the bundle stands at",
             What::Upload { .. } => "uploading the bundle to",
             What::Report { .. } => "reporting the bundle to",
         };

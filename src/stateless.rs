@@ -98,6 +98,11 @@ pub fn obtain(
             if let Ok((shown, _)) = story.opened(&sealed) {
                 story.least = shown.description.counter;
             }
+            // It hides an upload of an earlier boot, for which nobody has to answer again.
+            let (stands, wait) = story.standing()?;
+            if stands.bundle == Stand::Pending {
+                return story.already_pending(&stands, wait);
+            }
         }
         Got::Stands(stands, wait) if stands.bundle == Stand::Pending => return story.already_pending(&stands, wait),
         Got::Stands(stands, _) => {
@@ -158,7 +163,15 @@ impl Story<'_, '_, '_> {
         Ok(got)
     }
 
-    /// The same, and until this deadline if the servers are away.
+    /// How it stands with what waits, too.
+    fn standing(&mut self) -> Result<(Standing, Duration), StatelessError> {
+        let deadline = Deadline::after(self.wanted.timeout);
+        let (stands, wait) = self.retrieval.standing(self.hooks, deadline).map_err(StatelessError::Retrieval)?;
+        self.least = self.least.max(stands.next);
+        Ok((stands, wait))
+    }
+
+    /// Asks, and asks again until this deadline if the servers are away.
     fn patiently<T>(
         &mut self,
         until: Deadline,
@@ -221,12 +234,18 @@ impl Story<'_, '_, '_> {
 
     /// An upload of an earlier boot waits for its approval.
     fn already_pending(&mut self, stands: &Standing, wait: Duration) -> Result<Obtained, StatelessError> {
-        let Wanted { node, identity, settings, new, timeout, .. } = self.wanted;
+        let Wanted { node, identity, settings, new, timeout, say, .. } = self.wanted;
         self.retrieval.stay();
         let occupied = |stands: &Standing| StatelessError::occupied(node, stands);
         if settings.is_empty() {
-            // A person who wants a new one would type it in vain.
-            return if new { Err(occupied(stands)) } else { self.once_approved(None, stands, wait) };
+            if new {
+                // A person would answer in vain.
+                told::unasked(say, node, stands);
+                if tag_of(stands).is_none() {
+                    return Err(occupied(stands));
+                }
+            }
+            return self.once_approved(None, stands, wait);
         }
         let made = |counter| settings.bundle(node.clone(), counter).map_err(StatelessError::Make);
         let tag = made(1)?.tag(identity).map_err(StatelessError::Make)?;
@@ -309,13 +328,18 @@ impl Story<'_, '_, '_> {
         stands: &Standing,
         wait: Duration,
     ) -> Result<Obtained, StatelessError> {
-        let Wanted { node, say, .. } = self.wanted;
+        let Wanted { node, new, say, .. } = self.wanted;
         let named = Named::of(stands, own.map(|own| &own.code));
         match stands.bundle {
             Stand::Approved => told::at_once(say, &named),
             _ => told::waits(say, node, &named, self.retrieval.url()),
         }
-        let sealed = self.approved(own, &named, wait)?;
+        let tag = match own {
+            Some(own) => Some(own.tag),
+            // Without its tag, the version that is current would be taken for what waits.
+            None => tag_of(stands).filter(|_| new),
+        };
+        let sealed = self.approved(own, tag.as_ref(), &named, wait)?;
         match own {
             Some(own) => self.ours(&sealed, own.settings),
             None => {
@@ -329,11 +353,11 @@ impl Story<'_, '_, '_> {
     fn approved(
         &mut self,
         own: Option<&Own<'_>>,
+        tag: Option<&[u8; 32]>,
         named: &Named,
         mut wait: Duration,
     ) -> Result<Vec<u8>, StatelessError> {
         let Wanted { node, approval, timeout, repeat, say, .. } = self.wanted;
-        let tag = own.map(|own| &own.tag);
         // Other servers know nothing of it.
         self.retrieval.stay();
         let until = Deadline::after(approval.unwrap_or(Duration::MAX));
@@ -414,6 +438,11 @@ impl Story<'_, '_, '_> {
         };
         Ok((Obtained { description, sha256: statement.sha256, tar: bundle.tar() }, bundle))
     }
+}
+
+/// The tag of what waits, by which its approval is asked for.
+fn tag_of(stands: &Standing) -> Option<[u8; 32]> {
+    stands.tag.as_deref().and_then(hex::decode).and_then(|bytes| bytes.try_into().ok())
 }
 
 /// When the approval of an upload is asked for first. An administrator who waits for it is quick.

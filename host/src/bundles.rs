@@ -25,7 +25,7 @@ pub use events::numbered;
 pub use make::{Made, Source, make, make_all};
 pub use reading::{Difference, Read, Which, differences, named, newest_two, read, text};
 pub use report::{Reported, report};
-pub use standing::{Look, Version, bytes_of, look};
+pub use standing::{Look, Version, bytes_of, look, stands};
 pub use upload::{Checked, MAX_UPLOAD, May, Put, Reader, Upload, check, may_upload, put};
 
 pub use crate::bundle_key::{BundleKeyError, held_key};

@@ -132,6 +132,12 @@ pub enum ComposeError {
     /// The record says that the payload brings the bundle key, and the store has none.
     #[error("there is no bundle key of {0} in the store; restore the store from a backup")]
     NoBundleKey(String),
+    /// The key is on a stick, and nobody says which one counts.
+    #[error(
+        "the record of {0} has bundle_key = \"stick\" and no bundle_recipient, so its node would take the stick of anybody; add \
+         bundle_recipient = \"age1…\", which imprint check shows, to the record"
+    )]
+    NoRecipient(String),
     /// A bundle, and no server that the node reaches over the network.
     #[error(
         "the record of {0} has bundle_key and no network, so its node can fetch no bundle; add [[network]] to the record"
@@ -345,8 +351,12 @@ fn terms(
             }
             BundleKey::Payload(identity.ok_or_else(|| ComposeError::NoBundleKey(node()))?)
         }
-        KeySource::Image => BundleKey::Image,
-        KeySource::Stick => BundleKey::Stick { pull: rule.pull },
+        KeySource::Image => BundleKey::Image(rule.recipient),
+        KeySource::Stick => {
+            // The record's rules ask for it today.
+            let recipient = rule.recipient.ok_or_else(|| ComposeError::NoRecipient(node()))?;
+            BundleKey::Stick { recipient, pull: rule.pull }
+        }
     };
     Ok(BundleTerms { key, least })
 }

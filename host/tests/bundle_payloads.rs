@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use command::{TYPICAL, fails, fine, host, record, site};
-use imprint::age::Identity;
+use imprint::age::{Identity, Recipient};
 use imprint::payload::signed::Signer;
 use imprint::payload::{BundleKey, BundleTerms, Payload};
 use imprint::site::SitePin;
@@ -20,6 +20,15 @@ use imprint_host::state::{Error, State};
 /// The typical record with these keys.
 fn with(keys: &str) -> String {
     TYPICAL.replace("\n[[network]]", &format!("{keys}\n\n[[network]]"))
+}
+
+/// The public key of a key that is not on this host.
+fn recipient() -> Recipient {
+    Identity::from_bytes(&[7; 32]).recipient()
+}
+
+fn named() -> String {
+    format!("bundle_recipient = \"{}\"", recipient())
 }
 
 fn payload(dir: &Path, node: &str) -> Payload {
@@ -44,11 +53,12 @@ fn only_a_record_with_bundles_has_them_in_its_payload() {
     let plain = payload(&dir, "node1");
     assert_eq!((plain.bundle, plain.signers), (None, vec![]));
     for (keys, key) in [
-        ("bundle_key = \"image\"", BundleKey::Image),
-        ("bundle_key = \"stick\"", BundleKey::Stick { pull: false }),
-        ("bundle_key = \"stick\"\nbundle_pull = true", BundleKey::Stick { pull: true }),
+        ("bundle_key = \"image\"", BundleKey::Image(None)),
+        ("bundle_key = \"image\"\nRECIPIENT", BundleKey::Image(Some(recipient()))),
+        ("bundle_key = \"stick\"\nRECIPIENT", BundleKey::Stick { recipient: recipient(), pull: false }),
+        ("bundle_key = \"stick\"\nRECIPIENT\nbundle_pull = true", BundleKey::Stick { recipient: recipient(), pull: true }),
     ] {
-        record(&temp, &dir, &with(keys));
+        record(&temp, &dir, &with(&keys.replace("RECIPIENT", &named())));
         assert_eq!(terms(&dir), BundleTerms { key, least: 0 });
     }
     record(&temp, &dir, TYPICAL);
@@ -67,7 +77,7 @@ fn a_node_keeps_its_own_key() {
     assert_ne!(identity(&dir, "node2"), first);
     // While the record says otherwise, and after it.
     record(&temp, &dir, &with("bundle_key = \"image\""));
-    assert_eq!(terms(&dir).key, BundleKey::Image);
+    assert_eq!(terms(&dir).key, BundleKey::Image(None));
     record(&temp, &dir, &with("bundle_key = \"payload\""));
     assert_eq!(identity(&dir, "node1"), first);
     // Nothing that people see has it, or the store would have to be kept from whoever may see the log.
@@ -141,7 +151,8 @@ fn a_bundle_needs_a_server() {
 fn a_payload_with_a_key_goes_where_a_private_key_goes() {
     let (temp, dir) = site();
     for (key, refused) in [("payload", true), ("image", false), ("stick", false)] {
-        record(&temp, &dir, &with(&format!("bundle_key = \"{key}\"")));
+        let named = if key == "stick" { named() } else { String::new() };
+        record(&temp, &dir, &with(&format!("bundle_key = \"{key}\"\n{named}")));
         for form in ["text", "cmdline", "efivar", "user-data", "multipart"] {
             let output = host(&dir, &["payload", "node1", "--as", form]);
             let said = String::from_utf8(output.stderr).unwrap();

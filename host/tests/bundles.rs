@@ -209,7 +209,10 @@ fn versions_are_removed_and_rolled_back() {
     assert_eq!(bundles::rollback(&mut state, "node1", 2, now()).unwrap().counter, Some(5));
     assert_eq!(opened(&site, node, &site.get(node, None, "").unwrap()).2, "two");
     // The key is another one now: the node could open nothing of before.
-    let text = "name = \"node1\"\nsubject = [\"CN=node1\"]\nbundle_key = \"stick\"\n".to_owned();
+    let recipient = site.nodes[0].identity.recipient();
+    let text = format!(
+        "name = \"node1\"\nsubject = [\"CN=node1\"]\nbundle_key = \"stick\"\nbundle_recipient = \"{recipient}\"\n"
+    );
     state.add_nodes(&[("f".to_owned(), text)], true, now()).unwrap();
     let refused = bundles::rollback(&mut state, "node1", 1, now()).unwrap_err();
     assert!(matches!(refused, BundleError::KeyChanged { .. }), "{refused}");

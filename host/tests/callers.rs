@@ -542,6 +542,7 @@ fn no_private_key_for_words() {
 #[test]
 fn no_bundle_key_for_words() {
     let network = "[[network]]\nmatch = { any = true }\ndhcp4 = true\n";
+    let named = format!("bundle_recipient = \"{}\"", imprint::age::Identity::from_bytes(&[7; 32]).recipient());
     for (level, want) in [
         (Level::Known, false),
         (Level::ApprovedOnce, false),
@@ -552,7 +553,7 @@ fn no_bundle_key_for_words() {
         (Level::ImageKey, true),
     ] {
         for (key, secret) in [("payload", true), ("image", false), ("stick", false)] {
-            let [record, other] = bound(&format!("bundle_key = \"{key}\""));
+            let [record, other] = bound(&format!("bundle_key = \"{key}\"\n{}", if key == "stick" { &named } else { "" }));
             let door = Door::new(&[record + network, other]);
             let options = Options { admitted: Some(level), ..Options::default() };
             match door.state().payload("node1", &options, door.now()) {

@@ -108,10 +108,13 @@ impl Recipient {
         if text.get(..15).is_some_and(|begin| begin.eq_ignore_ascii_case("AGE-SECRET-KEY-")) {
             return Err(KeyTextError::Secret);
         }
-        let bytes = bech32::decode("age", text).ok_or(KeyTextError::Recipient)?;
-        let recipient = Recipient(*bytes);
-        shared(&Zeroizing::new([1; 32]), &recipient.0).ok_or(KeyTextError::LowOrder)?;
-        Ok(recipient)
+        Recipient::from_bytes(*bech32::decode("age", text).ok_or(KeyTextError::Recipient)?)
+    }
+
+    /// The recipient with this public key. A point of low order is refused.
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Recipient, KeyTextError> {
+        shared(&Zeroizing::new([1; 32]), &bytes).ok_or(KeyTextError::LowOrder)?;
+        Ok(Recipient(bytes))
     }
 
     /// A public key that nobody has checked.

@@ -29,6 +29,9 @@ pub struct Standing {
     /// Whom to ask, or who has decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<String>,
+    /// The counter of the version that is current, where the question was how it stands with all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<u64>,
 }
 
 /// Where a bundle stands.
@@ -52,7 +55,7 @@ pub enum Stand {
 impl Standing {
     /// A standing with nothing but what every one has.
     pub fn new(bundle: Stand, next: u64) -> Standing {
-        Standing { version: VERSION, bundle, next, tag: None, code: None, counter: None, who: None }
+        Standing { version: VERSION, bundle, next, tag: None, code: None, counter: None, who: None, current: None }
     }
 
     /// Reads a standing.

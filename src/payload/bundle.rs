@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::cbor::{DecodeError, Extension, Item, Problem};
 use super::signed::Signer;
-use crate::age::Identity;
+use crate::age::{Identity, Recipient};
 
 /// The largest counter of a bundle, 2^53: every number up to it is exact in JSON, too.
 pub const MAX_COUNTER: u64 = 1 << 53;
@@ -27,10 +27,12 @@ pub struct BundleTerms {
 pub enum BundleKey {
     /// It is in the payload. The host has it, too.
     Payload(Identity),
-    /// It is a file of the image.
-    Image,
+    /// It is a file of the image. With its public key, the one in the file has to be that.
+    Image(Option<Recipient>),
     /// It is a file on a medium with the label IMPRINT-KEY.
     Stick {
+        /// The public key. Anybody can bring a medium with that label, and would read what is encrypted for a key of his own.
+        recipient: Recipient,
         /// Wait until the medium is gone before the boot goes on.
         pull: bool,
     },
@@ -41,7 +43,7 @@ impl BundleKey {
     fn number(&self) -> u64 {
         match self {
             BundleKey::Payload(_) => 0,
-            BundleKey::Image => 1,
+            BundleKey::Image(_) => 1,
             BundleKey::Stick { .. } => 2,
         }
     }
@@ -50,12 +52,15 @@ impl BundleKey {
 /// For people; never shows the key.
 impl std::fmt::Display for BundleKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            BundleKey::Payload(_) => "in the payload (not shown)",
-            BundleKey::Image => "in the image",
-            BundleKey::Stick { pull: false } => "on a medium with the label IMPRINT-KEY",
-            BundleKey::Stick { pull: true } => "on a medium with the label IMPRINT-KEY, which has to be pulled",
-        })
+        match self {
+            BundleKey::Payload(_) => f.write_str("in the payload (not shown)"),
+            BundleKey::Image(None) => f.write_str("in the image"),
+            BundleKey::Image(Some(recipient)) => write!(f, "of {recipient} in the image"),
+            BundleKey::Stick { recipient, pull } => {
+                write!(f, "of {recipient} on a medium with the label IMPRINT-KEY")?;
+                if *pull { f.write_str(", which has to be pulled") } else { Ok(()) }
+            }
+        }
     }
 }
 
@@ -76,6 +81,12 @@ pub(super) fn terms(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<BundleTe
     };
     let pull_place = fields.place.clone();
     let pull = fields.flag(3, "pull")?;
+    let recipient = fields.take(4, "recipient");
+    if let Some(item) = recipient.as_ref().filter(|_| source == 0) {
+        let why = "a recipient, and a key that is in the payload; leave the recipient out".to_owned();
+        return Err(item.place.error(Problem::Value(why)));
+    }
+    let recipient = recipient.map(public).transpose()?;
     let key = match (source, identity) {
         (0, Some(item)) => BundleKey::Payload(Identity::from_bytes(&Zeroizing::new(item.fixed()?))),
         (0, None) => return Err(fields.place.error(Problem::Missing("identity"))),
@@ -83,8 +94,11 @@ pub(super) fn terms(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<BundleTe
             let why = "an identity, and a source that is not the payload; leave one out".to_owned();
             return Err(item.place.error(Problem::Value(why)));
         }
-        (1, None) => BundleKey::Image,
-        (2, None) => BundleKey::Stick { pull },
+        (1, None) => BundleKey::Image(recipient),
+        (2, None) => {
+            let recipient = recipient.ok_or_else(|| fields.place.error(Problem::Missing("recipient")))?;
+            BundleKey::Stick { recipient, pull }
+        }
         (other, _) => {
             let why = format!("{other}, want 0 (payload), 1 (image) or 2 (stick)");
             return Err(source_item.place.error(Problem::Value(why)));
@@ -102,13 +116,26 @@ pub(super) fn terms_value(terms: &BundleTerms) -> Value {
     let mut map = BTreeMap::from([(0, uint(terms.key.number()))]);
     match &terms.key {
         BundleKey::Payload(identity) => drop(map.insert(1, Value::Bytes(identity.expose().to_vec()))),
-        BundleKey::Stick { pull: true } => drop(map.insert(3, Value::Bool(true))),
-        BundleKey::Image | BundleKey::Stick { pull: false } => {}
+        BundleKey::Image(recipient) => map.extend(recipient.as_ref().map(|recipient| (4, written(recipient)))),
+        BundleKey::Stick { recipient, pull } => {
+            map.extend(pull.then_some((3, Value::Bool(true))));
+            map.insert(4, written(recipient));
+        }
     }
     if terms.least > 0 {
         map.insert(2, uint(terms.least));
     }
     Value::Map(map.into_iter().map(|(key, value)| (Value::Integer(key), value)).collect())
+}
+
+/// The public key of an identity.
+fn public(item: Item<'_>) -> Result<Recipient, DecodeError> {
+    let place = item.place.clone();
+    Recipient::from_bytes(item.fixed()?).map_err(|error| place.error(Problem::Value(error.to_string())))
+}
+
+fn written(recipient: &Recipient) -> Value {
+    Value::Bytes(recipient.as_bytes().to_vec())
 }
 
 fn uint(number: u64) -> Value {

@@ -1,7 +1,7 @@
 //! The key that opens the node's bundles: an age identity in the payload, in the file `/imprint/bundle-key` of the image, or in the
 //! file `imprint/bundle-key` on a medium with the label IMPRINT-KEY. Everybody who has the image or the medium has the key in it.
-//! USB media count (`key_file`): whoever plugs in a wrong key stops the boot, and learns nothing. Never opens a bundle, and never
-//! keeps a key.
+//! USB media count (`key_file`), and anybody can plug one in: so the key on a medium has to be the one of the payload's recipient.
+//! Whoever plugs in a wrong key stops the boot, and learns nothing. Never opens a bundle, and never keeps a key.
 
 mod error;
 
@@ -17,7 +17,7 @@ use super::answer::{Looked, Place};
 use super::config_drive::PATIENCE;
 use super::key_file::{self, Content, OfImage, Stick, Sticks};
 use super::{SourceError, reader};
-use crate::age::{Identity, KeyTextError};
+use crate::age::{Identity, KeyTextError, Recipient};
 use crate::line::admission::MAX_FILE;
 use crate::payload::BundleKey;
 use crate::shown::Printable;
@@ -81,9 +81,9 @@ pub fn find(
 ) -> Result<Held, BundleKeyError> {
     match key {
         BundleKey::Payload(identity) => Ok(Held { identity: identity.clone(), from: "the payload".into() }),
-        BundleKey::Image => held_by_image(around.root, tell),
-        BundleKey::Stick { pull } => {
-            let mut search = Search::begin(around, tell)?;
+        BundleKey::Image(recipient) => held_by_image(around.root, recipient.as_ref(), tell),
+        BundleKey::Stick { recipient, pull } => {
+            let mut search = Search::begin(around, *recipient, tell)?;
             let held = search.find(deadline)?;
             if *pull {
                 search.until_pulled(pulled)?;
@@ -93,8 +93,16 @@ pub fn find(
     }
 }
 
-fn held_by_image(root: &Path, tell: &mut dyn FnMut(&str)) -> Result<Held, BundleKeyError> {
+fn held_by_image(
+    root: &Path,
+    recipient: Option<&Recipient>,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Held, BundleKeyError> {
     let key = of_image(root)?.ok_or(BundleKeyError::NotInImage)?;
+    let has = key.identity.recipient();
+    if let Some(wants) = recipient.copied().filter(|wants| *wants != has) {
+        return Err(BundleKeyError::OtherInImage { path: key.path, has, wants });
+    }
     key.note().into_iter().for_each(|note| tell(&note));
     Ok(Held { identity: key.identity, from: Printable::path(&key.path) })
 }
@@ -156,6 +164,8 @@ type Placed = (Printable, Result<Identity, String>);
 /// The media, while they are looked at.
 struct Search<'a> {
     sticks: Sticks,
+    /// The public key that counts.
+    recipient: Recipient,
     watch: Watch,
     again: Duration,
     remind: Duration,
@@ -178,13 +188,18 @@ enum Verdict {
 }
 
 impl<'a> Search<'a> {
-    fn begin(around: &Around<'_>, tell: &'a mut dyn FnMut(&str)) -> Result<Search<'a>, BundleKeyError> {
+    fn begin(
+        around: &Around<'_>,
+        recipient: Recipient,
+        tell: &'a mut dyn FnMut(&str),
+    ) -> Result<Search<'a>, BundleKeyError> {
         let Around { root, program, patience, again, remind } = *around;
         // Opened before the first look, so that no drive is missed in between.
         let watch = Watch::open(root, true, patience).map_err(BundleKeyError::Watch)?;
         let sticks = Sticks::new(root, program, patience, Place::BundleKey);
         let (found, without, failed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Ok(Search { sticks, watch, again, remind, tell, found, without, failed, told: Vec::new(), pulling: false })
+        let (told, pulling) = (Vec::new(), false);
+        Ok(Search { sticks, recipient, watch, again, remind, tell, found, without, failed, told, pulling })
     }
 
     /// One key. A medium that comes later counts as well as one that is there, and so does one that is left when another was
@@ -322,9 +337,12 @@ impl<'a> Search<'a> {
     fn verdict(&self) -> Verdict {
         let mut media = self.found.values().flatten();
         match (media.next(), media.next()) {
-            (Some((place, Ok(identity))), None) => {
-                Verdict::One(Held { identity: identity.clone(), from: place.clone() })
-            }
+            (Some((place, Ok(identity))), None) => match (identity.recipient(), self.recipient) {
+                (has, wants) if has == wants => {
+                    Verdict::One(Held { identity: identity.clone(), from: place.clone() })
+                }
+                (has, wants) => Verdict::None(BundleKeyError::OtherStick { place: place.clone(), has, wants }),
+            },
             (Some((place, Err(why))), None) => {
                 Verdict::None(BundleKeyError::Stick { place: place.clone(), why: why.clone() })
             }

@@ -255,7 +255,8 @@ fn what_others_can_read_may_not_bring_what_stays_secret() {
     }
     permitted(&medium(Medium::Cmdline, ""), &typical(TokenMode::Once), None).unwrap();
     // A bundle whose key is elsewhere is no secret of the payload.
-    for key in [BundleKey::Image, BundleKey::Stick { pull: true }] {
+    let recipient = crate::age::Identity::from_bytes(&[7; 32]).recipient();
+    for key in [BundleKey::Image(None), BundleKey::Stick { recipient, pull: true }] {
         let payload = Payload { bundle: Some(BundleTerms { key, least: 3 }), ..typical(TokenMode::Once) };
         permitted(&medium(Medium::Cmdline, ""), &payload, None).unwrap();
     }

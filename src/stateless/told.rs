@@ -63,6 +63,15 @@ pub(super) fn waits(say: &dyn Fn(&str), node: &NodeName, named: &Named, url: Opt
     });
 }
 
+/// Nobody is asked for a new bundle, because one waits.
+pub(super) fn unasked(say: &dyn Fn(&str), node: &NodeName, stands: &Standing) {
+    let meanwhile = stands.current.map(|counter| format!("; version {counter} stays what it is")).unwrap_or_default();
+    say(&format!(
+        "a new bundle waits for approval already, so no questions are asked{meanwhile}; to be asked, run imprint-host bundle deny \
+         {node} at the server, and boot again"
+    ));
+}
+
 /// An upload was approved without a person.
 pub(super) fn at_once(say: &dyn Fn(&str), named: &Named) {
     let Named { code, own } = named;

@@ -15,11 +15,14 @@ use imprint_host::state::MadeKey;
 use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
 
-const STICK: BundleKey = BundleKey::Stick { pull: false };
-const PULLED: BundleKey = BundleKey::Stick { pull: true };
 
 fn identity(number: u8) -> Identity {
     Identity::from_bytes(&[number; 32])
+}
+
+/// What a payload says: the node's key is number 7, on a stick.
+fn wanted(pull: bool) -> BundleKey {
+    BundleKey::Stick { recipient: identity(7).recipient(), pull }
 }
 
 /// A machine, and the files that media are made of.
@@ -125,7 +128,7 @@ fn at_the_end(machine: &Machine, is_it: impl Fn(&BundleKeyError) -> bool) -> Bun
     let mut seconds = 1;
     loop {
         let until = Until { found: Deadline::after(Duration::from_secs(seconds)), ..later() };
-        match machine.find(&STICK, until, &mut |_| {}) {
+        match machine.find(&wanted(false), until, &mut |_| {}) {
             Err(error) if is_it(&error) => return error,
             other => assert!(seconds < PATIENCE.as_secs(), "{other:?}"),
         }
@@ -142,7 +145,7 @@ fn a_stick_brings_the_key() {
     let both = machine.fat(&[("key", admission.pem.as_bytes()), ("bundle-key", text.as_bytes())]);
     for (name, image) in [("sdb", machine.stick(7)), ("sdc", both), ("sr0", machine.iso(text.as_bytes()))] {
         machine.plug(name, &image);
-        let held = machine.find(&STICK, later(), &mut |words| panic!("{words}")).unwrap();
+        let held = machine.find(&wanted(false), later(), &mut |words| panic!("{words}")).unwrap();
         assert_eq!((held.identity, held.from.to_string()), (identity(7), format!("{name} (IMPRINT-KEY)")));
         machine.pull(name);
     }
@@ -154,7 +157,7 @@ fn a_stick_that_comes_later_is_found() {
     let machine = Machine::new();
     let other = machine.fat(&[("key", MadeKey::new().unwrap().pem.as_bytes())]);
     let mut told = Vec::new();
-    let held = machine.find(&STICK, later(), &mut |words| {
+    let held = machine.find(&wanted(false), later(), &mut |words| {
         match told.len() {
             0 => machine.plug("sda", &other),
             1 => machine.plug("sdb", &machine.stick(7)),
@@ -184,7 +187,7 @@ fn of_two_sticks_none_counts() {
         let error = at_the_end(&machine, |error| matches!(error, BundleKeyError::TwoSticks { .. }));
         let words = "two media have a bundle key, sda (IMPRINT-KEY) and sdb (IMPRINT-KEY); pull the one that is not this node's";
         assert_eq!(error.to_string(), words);
-        let held = machine.find(&STICK, later(), &mut |told| {
+        let held = machine.find(&wanted(false), later(), &mut |told| {
             assert!(told.starts_with(words), "{told}");
             machine.pull("sda");
         });
@@ -211,7 +214,7 @@ fn a_stick_that_was_pulled_half_way_is_read_again() {
     // A file system is read in sectors of 512 bytes; the sector with the file is missing.
     machine.plug("sdb", &whole[..at / 512 * 512]);
     let mut told = Vec::new();
-    let held = machine.find(&STICK, later(), &mut |words| {
+    let held = machine.find(&wanted(false), later(), &mut |words| {
         fs::write(machine.path("dev/sdb"), &whole).unwrap();
         told.push(words.to_owned());
     });
@@ -242,6 +245,35 @@ fn a_stick_with_something_else_is_named() {
     }
 }
 
+/// The attack: somebody plugs in a stick of his own, with the right label and a key of his own. What the node makes would be encrypted
+/// for him. The boot goes on with the node's own stick.
+#[test]
+fn the_stick_of_a_stranger_does_not_count() {
+    let machine = Machine::new();
+    machine.plug("sdb", &machine.stick(9));
+    // The premise: it is a good stick, and counts where it is the one that the payload names.
+    let his = BundleKey::Stick { recipient: identity(9).recipient(), pull: false };
+    assert_eq!(machine.find(&his, later(), &mut |words| panic!("{words}")).unwrap().identity, identity(9));
+    let until = Until { found: Deadline::after(Duration::ZERO), ..later() };
+    let error = machine.find(&wanted(false), until, &mut |_| {}).unwrap_err();
+    let want = format!(
+        "the bundle key on sdb (IMPRINT-KEY) is that of {}, and this node's is that of {}; pull it, and plug in the node's own stick; \
+         if the node has a new key, write its bundle_recipient into the record and make a new payload",
+        identity(9).recipient(),
+        identity(7).recipient()
+    );
+    assert!(matches!(error, BundleKeyError::OtherStick { .. }), "{error:?}");
+    assert_eq!(error.to_string(), want);
+    let held = machine.find(&wanted(false), later(), &mut |words| {
+        if words.starts_with(&want) {
+            machine.pull("sdb");
+            machine.plug("sdc", &machine.stick(7));
+        }
+    });
+    let held = held.unwrap();
+    assert_eq!((held.identity, held.from.to_string()), (identity(7), "sdc (IMPRINT-KEY)".to_owned()));
+}
+
 /// The accident: the stick stays in the machine, and whoever steals the machine has the key. The boot goes on once it is gone, and
 /// a person is told again and again until then.
 #[test]
@@ -249,7 +281,7 @@ fn a_stick_that_has_to_be_pulled_is_waited_for() {
     let machine = Machine::new();
     machine.plug("sdb", &machine.stick(7));
     let mut told: Vec<String> = Vec::new();
-    let held = machine.find(&PULLED, later(), &mut |words| {
+    let held = machine.find(&wanted(true), later(), &mut |words| {
         told.push(words.to_owned());
         if told.len() == 3 {
             machine.pull("sdb");
@@ -261,13 +293,13 @@ fn a_stick_that_has_to_be_pulled_is_waited_for() {
     // Nobody pulls it.
     machine.plug("sdb", &machine.stick(7));
     let until = Until { pulled: Deadline::after(Duration::ZERO), ..later() };
-    let error = machine.find(&PULLED, until, &mut |_| {}).unwrap_err();
+    let error = machine.find(&wanted(true), until, &mut |_| {}).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the medium with the bundle key, sdb (IMPRINT-KEY), was not pulled in time; pull it, and boot again"
     );
     // One that need not be pulled is not waited for.
-    assert_eq!(machine.find(&STICK, until, &mut |words| panic!("{words}")).unwrap().identity, identity(7));
+    assert_eq!(machine.find(&wanted(false), until, &mut |words| panic!("{words}")).unwrap().identity, identity(7));
 }
 
 /// A drive that never answers, by a FIFO that nobody writes to: it is named, and the other one is used.
@@ -280,7 +312,7 @@ fn a_drive_that_never_answers_does_not_hold_the_boot() {
     machine.plug("sdb", &machine.stick(7));
     let mut told = Vec::new();
     let patience = Duration::from_millis(200);
-    let held = machine.find_within(patience, &STICK, later(), &mut |words| told.push(words.to_owned()));
+    let held = machine.find_within(patience, &wanted(false), later(), &mut |words| told.push(words.to_owned()));
     assert_eq!(held.unwrap().from.to_string(), "sdb (IMPRINT-KEY)");
     let want = "sda: not read for a bundle key: the drive has not answered for ";
     assert!(told.iter().any(|words| words.starts_with(want)), "{told:?}");

@@ -144,6 +144,7 @@ def main() -> int:
         ("a bundle key of 31 bytes", TYPICAL | {17: {0: 0, 1: bytes(31)}}),
         ("least counter 0", TYPICAL | {17: {0: 1, 2: 0}}),
         ("pull false", TYPICAL | {17: {0: 2, 3: False}}),
+        ("a recipient of 33 bytes", TYPICAL | {17: {0: 2, 4: bytes(33)}}),
         ("version 2", TYPICAL | {0: 2}),
         ("short id", TYPICAL | {1: bytes(15)}),
         ("no expiry", {k: v for k, v in TYPICAL.items() if k != 3}),

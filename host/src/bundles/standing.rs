@@ -80,6 +80,24 @@ pub fn look(books: &Books, node: &str, tag: Option<&[u8; 32]>) -> Result<Look, S
     }
 }
 
+/// How it stands with all bundles of a node: what waits, and the version that is current beside it.
+pub fn stands(books: &Books, node: &str) -> Result<Standing, StoreError> {
+    let newest = books.newest_bundle(node)?;
+    let next = newest.as_ref().and_then(|row| row.counter).unwrap_or_default().saturating_add(1);
+    let version = newest.filter(|row| row.state == BundleState::Approved);
+    let current = version.as_ref().and_then(|row| row.counter);
+    let stands = match (books.pending_bundle(node)?, version) {
+        (Some(waits), _) => standing(&waits, next),
+        (None, Some(version)) if books.renewal(node)?.is_none() => standing(&version, next),
+        _ => match look(books, node, None)? {
+            Look::Stands(stands) => stands,
+            // There is none, as is seen above, or the node is to make another one.
+            Look::Version(_) => Standing::new(Stand::None, next),
+        },
+    };
+    Ok(Standing { current, ..stands })
+}
+
 fn version(books: &Books, row: &BundleRow) -> Result<Look, StoreError> {
     let length = row.length.saturating_add(row.seal_length);
     let bytes = if length <= SMALL { bytes_of(books, row.id)? } else { None };

@@ -92,8 +92,14 @@ pub(super) fn rule(table: &mut Table<'_>, admit: Admit) -> Result<Option<BundleR
         }
     };
     let recipient = recipient.map(|value| Recipient::parse(value.string()?).map_err(|error| value.error(error)));
+    let recipient = recipient.transpose()?;
     let pull = pull.map_or(Ok(false), |value| value.bool())?;
-    Ok(Some(BundleRule { key, approve, recipient: recipient.transpose()?, pull }))
+    if key == KeySource::Stick && recipient.is_none() {
+        let why = "\"stick\" needs bundle_recipient: anybody can bring a stick, and the node would encrypt its bundle for whoever \
+                   did; add bundle_recipient = \"age1…\", which imprint check shows for the stick's imprint/bundle-key";
+        return Err(given.error(why));
+    }
+    Ok(Some(BundleRule { key, approve, recipient, pull }))
 }
 
 #[cfg(test)]
@@ -151,6 +157,13 @@ mod tests {
             (
                 "bundle_key = \"stick\"\nbundle_pull = \"yes\"",
                 "node1.toml:4: bundle_pull: want true or false, not string",
+            ),
+            // Any stick would do, also that of a stranger.
+            (
+                "bundle_key = \"stick\"\nbundle_pull = true",
+                "node1.toml:3: bundle_key: \"stick\" needs bundle_recipient: anybody can bring a stick, and the node would encrypt \
+                 its bundle for whoever did; add bundle_recipient = \"age1…\", which imprint check shows for the stick's \
+                 imprint/bundle-key",
             ),
             // A certificate alone must not decide what the node gets.
             (

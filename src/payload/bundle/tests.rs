@@ -14,6 +14,14 @@ fn identity() -> Identity {
     Identity::from_bytes(&std::array::from_fn(|i| 0x40 + i as u8))
 }
 
+fn recipient() -> Recipient {
+    identity().recipient()
+}
+
+fn stick(pull: bool) -> BundleKey {
+    BundleKey::Stick { recipient: recipient(), pull }
+}
+
 fn with(terms: BundleTerms) -> Payload {
     Payload { bundle: Some(terms), ..Payload::decode(TYPICAL).unwrap() }
 }
@@ -27,14 +35,16 @@ fn frozen_bundle() {
     assert_eq!(payload.signers, crate::site::SitePin::parse(SIGNERS).unwrap().signers);
     // Without the two items: the bytes of before.
     assert_eq!(*Payload { signers: vec![], bundle: None, ..payload }.encode(), TYPICAL);
+    let public = "045820b0ca0aaa6ec3ec02a2b85d3d66d20fe8dbb03a9dc1ed59ac0dbdf3a9adbcbd5b";
     for (terms, bytes) in [
-        (BundleTerms { key: BundleKey::Image, least: 0 }, "11a10001"),
-        (BundleTerms { key: BundleKey::Image, least: 1 << 53 }, "11a20001021b0020000000000000"),
-        (BundleTerms { key: BundleKey::Stick { pull: false }, least: 1 }, "11a200020201"),
-        (BundleTerms { key: BundleKey::Stick { pull: true }, least: 0 }, "11a2000203f5"),
+        (BundleTerms { key: BundleKey::Image(None), least: 0 }, "11a10001".to_owned()),
+        (BundleTerms { key: BundleKey::Image(None), least: 1 << 53 }, "11a20001021b0020000000000000".to_owned()),
+        (BundleTerms { key: BundleKey::Image(Some(recipient())), least: 0 }, format!("11a20001{public}")),
+        (BundleTerms { key: stick(false), least: 1 }, format!("11a300020201{public}")),
+        (BundleTerms { key: stick(true), least: 0 }, format!("11a3000203f5{public}")),
     ] {
         let encoded = with(terms.clone()).encode();
-        assert!(encoded.ends_with(&crate::hex::decode(bytes).unwrap()), "{encoded:02x?}");
+        assert!(encoded.ends_with(&crate::hex::decode(&bytes).unwrap()), "{encoded:02x?}");
         assert_eq!(Payload::decode(&encoded).unwrap().bundle, Some(terms));
     }
 }
@@ -64,9 +74,12 @@ fn what_is_shown_has_no_key() {
         assert!(!words.contains(&crate::hex::encode(&identity().expose()[..4])), "{words}");
         assert!(!words.contains("64, 65, 66"), "{words}");
     }
-    let shown = with(BundleTerms { key: BundleKey::Stick { pull: true }, least: 0 }).to_string();
-    let line = "\nbundle     key on a medium with the label IMPRINT-KEY, which has to be pulled\n";
-    assert!(shown.contains(line), "{shown}");
+    let shown = with(BundleTerms { key: stick(true), least: 0 }).to_string();
+    let line = format!(
+        "\nbundle     key of {} on a medium with the label IMPRINT-KEY, which has to be pulled\n",
+        recipient()
+    );
+    assert!(shown.contains(&line), "{shown}");
 }
 
 /// The error of the typical payload with this item.
@@ -123,8 +136,21 @@ fn every_item_is_checked_by_name_and_place() {
             "byte 583, bundle: pull, and a key that is on no stick; leave pull out",
         ),
         (
-            refused(17, map([(0, int(1)), (4, int(0))])),
-            "byte 587, bundle.?: unknown critical key 4; the payload is newer than this program, update the image",
+            refused(17, map([(0, int(2))])),
+            "byte 583, bundle: recipient is missing",
+        ),
+        (refused(17, map([(0, int(1)), (4, bytes(31))])), "byte 587, bundle.recipient: 31 bytes, want 32"),
+        (
+            refused(17, map([(0, int(2)), (4, Value::Bytes(vec![0; 32]))])),
+            "byte 587, bundle.recipient: this recipient is a point of low order, and keeps no secret; use another key",
+        ),
+        (
+            refused(17, map([(0, int(0)), (1, bytes(32)), (4, bytes(32))])),
+            "byte 622, bundle.recipient: a recipient, and a key that is in the payload; leave the recipient out",
+        ),
+        (
+            refused(17, map([(0, int(1)), (5, int(0))])),
+            "byte 587, bundle.?: unknown critical key 5; the payload is newer than this program, update the image",
         ),
         (refused(16, Value::Array(vec![])), "byte 583, signers: an empty array; leave the key out instead"),
         (
@@ -155,7 +181,7 @@ fn items_below_zero_are_kept_and_ignored() {
     payload.insert(int(17), map([(0, int(1)), (-3, int(9))]));
     let bytes = write(&Value::Map(payload), MAX_LEN);
     let read = Payload::decode(&bytes).unwrap();
-    assert_eq!(read.bundle, Some(BundleTerms { key: BundleKey::Image, least: 0 }));
+    assert_eq!(read.bundle, Some(BundleTerms { key: BundleKey::Image(None), least: 0 }));
     assert_eq!(read.encode(), bytes);
     assert!(read.to_string().contains("\nignored    key -3 in bundle\n"), "{read}");
 }
@@ -163,8 +189,12 @@ fn items_below_zero_are_kept_and_ignored() {
 fn keys() -> impl Strategy<Value = BundleKey> {
     prop_oneof![
         any::<[u8; 32]>().prop_map(|bytes| BundleKey::Payload(Identity::from_bytes(&bytes))),
-        Just(BundleKey::Image),
-        any::<bool>().prop_map(|pull| BundleKey::Stick { pull }),
+        any::<Option<[u8; 32]>>()
+            .prop_map(|bytes| BundleKey::Image(bytes.map(|bytes| Identity::from_bytes(&bytes).recipient()))),
+        any::<(bool, [u8; 32])>().prop_map(|(pull, bytes)| BundleKey::Stick {
+            recipient: Identity::from_bytes(&bytes).recipient(),
+            pull
+        }),
     ]
 }
 

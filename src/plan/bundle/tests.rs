@@ -85,7 +85,7 @@ fn the_dry_run_shows_no_key() {
     assert!(shown.contains(&want), "{shown}");
     let debug = format!("{:?}", planned(payload(), &facts()));
     assert!(!debug.contains("64, 65, 66"), "{debug}");
-    let least = BundleTerms { key: BundleKey::Image, least: 0 };
+    let least = BundleTerms { key: BundleKey::Image(None), least: 0 };
     let shown = planned(Payload { bundle: Some(least), ..payload() }, &facts()).to_string();
     assert!(shown.contains("\nbundle     key in the image; signed by "), "{shown}");
 }

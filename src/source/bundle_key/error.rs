@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{INSTALLED, PATH};
-use crate::age::KeyTextError;
+use crate::age::{KeyTextError, Recipient};
 use crate::shown::Printable;
 
 /// Why there is no bundle key.
@@ -27,6 +27,15 @@ pub enum BundleKeyError {
         /// The error of the kernel.
         source: io::Error,
     },
+    /// The key of the image is another one than the payload names.
+    OtherInImage {
+        /// The file.
+        path: PathBuf,
+        /// The public key of the key in it.
+        has: Recipient,
+        /// The one that the payload names.
+        wants: Recipient,
+    },
     /// There is no medium with a key. With the drives and media that came near it.
     NoStick(String),
     /// The only medium with the file has no key in it that can be read.
@@ -35,6 +44,15 @@ pub enum BundleKeyError {
         place: Printable,
         /// What is wrong with it.
         why: String,
+    },
+    /// The key of the only medium is another one than the payload names.
+    OtherStick {
+        /// The medium.
+        place: Printable,
+        /// The public key of the key on it.
+        has: Recipient,
+        /// The one that the payload names.
+        wants: Recipient,
     },
     /// Two media have the file.
     TwoSticks {
@@ -59,6 +77,12 @@ impl fmt::Display for BundleKeyError {
             ),
             BundleKeyError::File { path, why } => write!(f, "bundle key {}: {why}", Printable::path(path)),
             BundleKeyError::Read { path, .. } => write!(f, "reading the bundle key {}", Printable::path(path)),
+            BundleKeyError::OtherInImage { path, has, wants } => write!(
+                f,
+                "the bundle key {} is that of {has}, and this node's is that of {wants}; build the image with the node's key, or \
+                 correct bundle_recipient in its record and make a new payload",
+                Printable::path(path)
+            ),
             BundleKeyError::NoStick(without) => {
                 f.write_str("no medium with a bundle key")?;
                 if !without.is_empty() {
@@ -67,6 +91,11 @@ impl fmt::Display for BundleKeyError {
                 write!(f, "; plug in the stick with the label IMPRINT-KEY and the file {PATH}")
             }
             BundleKeyError::Stick { place, why } => write!(f, "no bundle key in {PATH} on {place}: {why}"),
+            BundleKeyError::OtherStick { place, has, wants } => write!(
+                f,
+                "the bundle key on {place} is that of {has}, and this node's is that of {wants}; pull it, and plug in the node's own \
+                 stick; if the node has a new key, write its bundle_recipient into the record and make a new payload"
+            ),
             BundleKeyError::TwoSticks { first, second } => {
                 write!(f, "two media have a bundle key, {first} and {second}; pull the one that is not this node's")
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use imprint::bundle::answer::Report;
+use imprint::bundle::answer::{Report, Standing};
 
 use crate::bundles::{self, BadUpload, Checked, Look, May, Put, Reported, Upload};
 use crate::enrol::{self, Alarm, Client, Desk as Bench, EnrolError, Refusal};
@@ -19,6 +19,8 @@ pub(in crate::serve) struct Ask {
 pub(in crate::serve) enum What {
     /// Its bundle, or how it stands with the one of this tag.
     Look { tag: Option<[u8; 32]> },
+    /// How it stands with all of its bundles.
+    Stands,
     /// The bytes of a version.
     Bytes { id: i64 },
     /// To send a bundle with this tag.
@@ -32,12 +34,12 @@ pub(in crate::serve) enum What {
 impl What {
     /// Whether the answer needs no room on the disk.
     pub(super) fn only_reads(&self) -> bool {
-        matches!(self, What::Look { .. } | What::Bytes { .. })
+        matches!(self, What::Look { .. } | What::Stands | What::Bytes { .. })
     }
 
     fn words(&self) -> &'static str {
         match self {
-            What::Look { .. } | What::Bytes { .. } => "asks for its bundle",
+            What::Look { .. } | What::Stands | What::Bytes { .. } => "asks for its bundle",
             What::MayUpload { .. } | What::Put { .. } => "sends a bundle",
             What::Report(_) => "reports",
         }
@@ -49,6 +51,7 @@ pub(in crate::serve) enum Answered {
     /// The certificate does not count.
     Refused(Refusal),
     Look(String, Look),
+    Stands(Standing),
     Bytes(Option<Vec<u8>>),
     May(String, May),
     Put(String, Put),
@@ -72,6 +75,7 @@ pub(super) fn one(
             let look = bundles::look(changes, &node, tag.as_ref())?;
             Answered::Look(node, look)
         }
+        What::Stands => Answered::Stands(bundles::stands(changes, &node)?),
         What::Bytes { id } => Answered::Bytes(bundles::bytes_of(changes, *id)?),
         What::MayUpload { tag } => {
             let may = bundles::may_upload(bench, &node, tag, peer)?;

@@ -28,6 +28,7 @@ use crate::serve::desk::bundles::{Answered, Ask, What};
 use crate::serve::desk::{Asked, Said};
 
 const BUNDLE: &str = "/.well-known/imprint/bundle";
+const STANDING: &str = "/.well-known/imprint/standing";
 const AVAILABLE: &str = "/.well-known/imprint/available";
 /// How long a body may take. Shorter than a connection may last.
 const BODY_TIME: Duration = Duration::from_secs(100);
@@ -37,6 +38,7 @@ const PROGRESS_TIME: Duration = Duration::from_secs(10);
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route(BUNDLE, get(bundle).put(upload).fallback(|| async { not_allowed("GET, HEAD, PUT") }))
+        .route(STANDING, get(all).fallback(|| async { not_allowed("GET, HEAD") }))
         .route(AVAILABLE, post(available).fallback(|| async { not_allowed("POST") }))
 }
 
@@ -44,6 +46,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
 pub(super) fn operation(path: &str) -> Option<&'static str> {
     match path {
         BUNDLE => Some("bundle"),
+        STANDING => Some("standing"),
         AVAILABLE => Some("available"),
         _ => None,
     }
@@ -81,6 +84,15 @@ async fn bundle(State(shared): Server, Extension(peer): Extension<Peer>, request
     };
     let head = *request.method() == Method::HEAD;
     found(&shared, &peer, request.headers(), (tag, head)).await.unwrap_or_else(|refused| *refused)
+}
+
+/// How it stands with all bundles of the node.
+async fn all(State(shared): Server, Extension(peer): Extension<Peer>) -> Response {
+    match ask(&shared, &peer, What::Stands).await {
+        Ok(Answered::Stands(stands)) => standing(StatusCode::OK, &stands),
+        Ok(_) => busy(),
+        Err(refused) => *refused,
+    }
 }
 
 async fn found(
@@ -369,7 +381,7 @@ fn standing(status: StatusCode, stands: &Standing) -> Response {
     let mut response = (status, Body::from(crate::json::line(stands))).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if status == StatusCode::ACCEPTED {
+    if stands.bundle == Stand::Pending && matches!(status, StatusCode::OK | StatusCode::ACCEPTED) {
         headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
     }
     response
