@@ -33,6 +33,7 @@ use nix::sys::socket::{
 mod netns {
     mod calls;
     mod answers;
+    mod approval;
     mod waiting;
     mod ether;
     mod crowd;

@@ -56,7 +56,10 @@ fn only_a_record_with_bundles_has_them_in_its_payload() {
         ("bundle_key = \"image\"", BundleKey::Image(None)),
         ("bundle_key = \"image\"\nRECIPIENT", BundleKey::Image(Some(recipient()))),
         ("bundle_key = \"stick\"\nRECIPIENT", BundleKey::Stick { recipient: recipient(), pull: false }),
-        ("bundle_key = \"stick\"\nRECIPIENT\nbundle_pull = true", BundleKey::Stick { recipient: recipient(), pull: true }),
+        (
+            "bundle_key = \"stick\"\nRECIPIENT\nbundle_pull = true",
+            BundleKey::Stick { recipient: recipient(), pull: true },
+        ),
     ] {
         record(&temp, &dir, &with(&keys.replace("RECIPIENT", &named())));
         assert_eq!(terms(&dir), BundleTerms { key, least: 0 });

@@ -553,7 +553,8 @@ fn no_bundle_key_for_words() {
         (Level::ImageKey, true),
     ] {
         for (key, secret) in [("payload", true), ("image", false), ("stick", false)] {
-            let [record, other] = bound(&format!("bundle_key = \"{key}\"\n{}", if key == "stick" { &named } else { "" }));
+            let [record, other] =
+                bound(&format!("bundle_key = \"{key}\"\n{}", if key == "stick" { &named } else { "" }));
             let door = Door::new(&[record + network, other]);
             let options = Options { admitted: Some(level), ..Options::default() };
             match door.state().payload("node1", &options, door.now()) {

@@ -338,9 +338,7 @@ impl<'a> Search<'a> {
         let mut media = self.found.values().flatten();
         match (media.next(), media.next()) {
             (Some((place, Ok(identity))), None) => match (identity.recipient(), self.recipient) {
-                (has, wants) if has == wants => {
-                    Verdict::One(Held { identity: identity.clone(), from: place.clone() })
-                }
+                (has, wants) if has == wants => Verdict::One(Held { identity: identity.clone(), from: place.clone() }),
                 (has, wants) => Verdict::None(BundleKeyError::OtherStick { place: place.clone(), has, wants }),
             },
             (Some((place, Err(why))), None) => {

@@ -15,7 +15,6 @@ use imprint_host::state::MadeKey;
 use imprint_tests::patience::PATIENCE;
 use imprint_tests::programs;
 
-
 fn identity(number: u8) -> Identity {
     Identity::from_bytes(&[number; 32])
 }

@@ -363,10 +363,6 @@ fn other_settings_do_not_wait_for_those_that_wait_already() {
          approve node1 {code}, or imprint-host bundle deny node1; then boot again or run imprint console"
     );
     assert_eq!(chain(&error), want);
-    // Neither is a person asked for a new one in vain.
-    let boot = Boot { new: true, approval: Some(Duration::from_millis(10)), ..Boot::default() };
-    let error = node.boot(boot).err().unwrap();
-    assert!(matches!(error, StatelessError::Occupied { .. }), "{error:?}");
     // Without settings and without imprint.bundle=new, what waits is what the node is to have.
     let lines = RefCell::new(Vec::new());
     let said = |line: &str| lines.borrow_mut().push(line.to_owned());
@@ -377,6 +373,58 @@ fn other_settings_do_not_wait_for_those_that_wait_already() {
         format!("the server says that bundle {code} waits for approval at {}; this node did not make it", node.url);
     assert!(first.starts_with(&want), "{first}");
     assert!(second.ends_with(&format!("run: imprint-host bundle approve node1 {code}")), "{second}");
+}
+
+/// Accident: a person has typed a new bundle in an earlier boot (`imprint.bundle=new`), and the power fails while it waits. The version
+/// that there is hides what waits; without knowing of it, the node asks the person again, for answers that would be refused.
+#[test]
+fn what_waits_beside_a_version_is_neither_typed_nor_uploaded_again() {
+    let asked = |new: bool, current: Option<u64>, site: &Site, node: &Node| {
+        let lines = RefCell::new(Vec::new());
+        let said = |line: &str| lines.borrow_mut().push(line.to_owned());
+        // A dialogue would end as unanswered: there is no console.
+        let boot = Boot { new, approval: Some(Duration::ZERO), said: &said, ..Boot::default() };
+        let error = node.boot(boot).err().unwrap();
+        let (lines, code) = (lines.into_inner(), site.waiting().unwrap());
+        assert!(matches!(error, StatelessError::NotApproved { .. }), "{error:?}");
+        let meanwhile = current.map(|counter| format!("; version {counter} stays what it is")).unwrap_or_default();
+        let want = format!(
+            "a new bundle waits for approval already, so no questions are asked{meanwhile}; to be asked, run imprint-host bundle deny \
+             node1 at the server, and boot again"
+        );
+        assert_eq!(lines.first() == Some(&want), new, "{lines:?}");
+        let want = format!("the server says that bundle {code} waits for approval at {}; ", node.url);
+        assert!(lines.iter().any(|line| line.starts_with(&want)), "{lines:?}");
+    };
+    let site = Site::new("admin");
+    let node = site.node();
+    let approval = Some(Duration::ZERO);
+    node.boot(Boot { settings: settings("first"), approval, ..Boot::default() }).err().unwrap();
+    asked(false, None, &site, &node);
+    asked(true, None, &site, &node);
+    site.approve();
+    // The premise: what waits is not what the node is given.
+    node.boot(Boot { settings: settings("second"), new: true, approval, ..Boot::default() }).err().unwrap();
+    assert_eq!(node.booted(Boot::default()).1, "first");
+    asked(true, Some(1), &site, &node);
+    assert_eq!(site.rows().len(), 2, "nothing was uploaded again");
+    // It is what comes once it is approved, and not the version before.
+    let approve = || site.waiting().iter().for_each(|_| site.approve());
+    let (description, hostname) = node.booted(Boot { new: true, meanwhile: &approve, ..Boot::default() });
+    assert_eq!((description.counter, hostname.as_str()), (2, "second"));
+    // A denial ends the wait, and the version is left alone.
+    node.boot(Boot { settings: settings("third"), new: true, approval, ..Boot::default() }).err().unwrap();
+    let deny = || {
+        site.waiting()
+            .iter()
+            .for_each(|_| drop(bundles::deny(&mut site.state(), "node1", Timestamp::system()).unwrap()));
+    };
+    let error = node.boot(Boot { new: true, meanwhile: &deny, ..Boot::default() }).err().unwrap();
+    assert!(matches!(error, StatelessError::Denied { .. }), "{error:?}");
+    // Now a person is asked.
+    let approval = Some(Duration::from_millis(10));
+    let error = node.boot(Boot { new: true, approval, ..Boot::default() }).err().unwrap();
+    assert!(matches!(error, StatelessError::Setup(SetupError::Unanswered(_))), "{error:?}");
 }
 
 /// A denial stays: neither the same words nor an approval behind it bring the bundle.

@@ -75,10 +75,8 @@ fn what_is_shown_has_no_key() {
         assert!(!words.contains("64, 65, 66"), "{words}");
     }
     let shown = with(BundleTerms { key: stick(true), least: 0 }).to_string();
-    let line = format!(
-        "\nbundle     key of {} on a medium with the label IMPRINT-KEY, which has to be pulled\n",
-        recipient()
-    );
+    let line =
+        format!("\nbundle     key of {} on a medium with the label IMPRINT-KEY, which has to be pulled\n", recipient());
     assert!(shown.contains(&line), "{shown}");
 }
 
@@ -135,10 +133,7 @@ fn every_item_is_checked_by_name_and_place() {
             refused(17, map([(0, int(1)), (3, Value::Bool(true))])),
             "byte 583, bundle: pull, and a key that is on no stick; leave pull out",
         ),
-        (
-            refused(17, map([(0, int(2))])),
-            "byte 583, bundle: recipient is missing",
-        ),
+        (refused(17, map([(0, int(2))])), "byte 583, bundle: recipient is missing"),
         (refused(17, map([(0, int(1)), (4, bytes(31))])), "byte 587, bundle.recipient: 31 bytes, want 32"),
         (
             refused(17, map([(0, int(2)), (4, Value::Bytes(vec![0; 32]))])),
@@ -191,10 +186,8 @@ fn keys() -> impl Strategy<Value = BundleKey> {
         any::<[u8; 32]>().prop_map(|bytes| BundleKey::Payload(Identity::from_bytes(&bytes))),
         any::<Option<[u8; 32]>>()
             .prop_map(|bytes| BundleKey::Image(bytes.map(|bytes| Identity::from_bytes(&bytes).recipient()))),
-        any::<(bool, [u8; 32])>().prop_map(|(pull, bytes)| BundleKey::Stick {
-            recipient: Identity::from_bytes(&bytes).recipient(),
-            pull
-        }),
+        any::<(bool, [u8; 32])>()
+            .prop_map(|(pull, bytes)| BundleKey::Stick { recipient: Identity::from_bytes(&bytes).recipient(), pull }),
     ]
 }
 

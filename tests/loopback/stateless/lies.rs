@@ -260,8 +260,11 @@ fn an_old_bundle_in_place_of_the_new_one() {
         let stands = |bundle: &str| format!("{{\"version\":1,\"bundle\":\"{bundle}\",\"next\":{next}}}").into_bytes();
         match (request.head.split(' ').next().unwrap(), request.head.contains("?tag=")) {
             ("PUT", _) => reply("201 Created", &[], &stands("pending")),
+            ("GET", _) if request.head.contains("/standing ") => reply("200 OK", &[], &stands("approved")),
             ("GET", true) if request.connection > 1 => reply("200 OK", &[], approved),
-            ("GET", false) if current.is_some() => reply("200 OK", &[], current.unwrap()),
+            ("GET", false) if current.is_some() && !request.head.contains("/standing ") => {
+                reply("200 OK", &[], current.unwrap())
+            }
             _ => reply("404 Not Found", &[], &stands("none")),
         }
     };
