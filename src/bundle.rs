@@ -201,7 +201,7 @@ impl fmt::Display for BundleError {
             BundleError::Below { path, of } => {
                 write!(
                     f,
-                    "the bundle's entry {} is below {}, which is no directory",
+                    "the bundle's entry {} is below {}, which is no directory; leave one of the two out",
                     line(path.as_str()),
                     line(of.as_str())
                 )
@@ -220,10 +220,18 @@ impl fmt::Display for BundleError {
             }
             BundleError::Manifest(_) => f.write_str("the bundle"),
             BundleError::ManifestNode { statement, manifest } => {
-                write!(f, "the bundle was signed for node {statement}, and its manifest is for {manifest}")
+                write!(
+                    f,
+                    "the bundle was signed for node {statement}, and its manifest is for {manifest}; make it again: imprint-host bundle \
+                     make {statement}"
+                )
             }
             BundleError::ManifestCounter { statement, manifest } => {
-                write!(f, "the bundle was signed with counter {statement}, and its manifest has {manifest}")
+                write!(
+                    f,
+                    "the bundle was signed with counter {statement}, and its manifest has {manifest}; make it again: imprint-host bundle \
+                     make NODE"
+                )
             }
         }
     }

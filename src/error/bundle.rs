@@ -82,7 +82,7 @@ impl fmt::Display for UseError {
             UseError::Tar(error) => error.fmt(f),
             UseError::Root(error) => error.fmt(f),
             UseError::NotApplied { counter } => {
-                write!(f, "bundle number {counter} is not in the root; imprint apply in the initramfs lays it there")
+                write!(f, "bundle number {counter} is not in the root; imprint apply lays it there, in the initramfs: boot again")
             }
             UseError::Lost { counter } => write!(
                 f,

@@ -139,6 +139,8 @@ def main() -> int:
     if "--write" in sys.argv:
         (DATA / "site-signers").write_text(pin)
     check("the signers' lines of a site pin are the frozen ones", pin == (DATA / "site-signers").read_text())
+    schema.validate_cbor(cbor2.dumps(TYPICAL | {17: {0: 2, 3: True, 4: bytes(32)}}, canonical=True))
+    check("pycddl accepts a bundle key on a stick", True)
     for what, broken in (
         ("unknown critical key", TYPICAL | {18: 0}),
         ("a bundle key of 31 bytes", TYPICAL | {17: {0: 0, 1: bytes(31)}}),

@@ -90,7 +90,9 @@ impl fmt::Display for BundleKeyError {
                 }
                 write!(f, "; plug in the stick with the label IMPRINT-KEY and the file {PATH}")
             }
-            BundleKeyError::Stick { place, why } => write!(f, "no bundle key in {PATH} on {place}: {why}"),
+            BundleKeyError::Stick { place, why } => {
+                write!(f, "no bundle key in {PATH} on {place}: {why}; plug it in again, or write the file again")
+            }
             BundleKeyError::OtherStick { place, has, wants } => write!(
                 f,
                 "the bundle key on {place} is that of {has}, and this node's is that of {wants}; pull it, and plug in the node's own \
