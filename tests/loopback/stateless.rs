@@ -360,7 +360,7 @@ fn other_settings_do_not_wait_for_those_that_wait_already() {
     let error = node.boot(Boot { settings: settings("new"), meanwhile: &approve, ..Boot::default() }).err().unwrap();
     let want = format!(
         "another bundle, {code}, waits for approval, so this one was not taken; ask an administrator to run: imprint-host bundle \
-         approve node1 {code}, or imprint-host bundle deny node1; then boot again or run imprint console"
+         approve node1 {code}, or imprint-host bundle deny node1 {code}; then boot again or run imprint console"
     );
     assert_eq!(chain(&error), want);
     // Neither is a person asked for a new one in vain.
@@ -385,8 +385,8 @@ fn what_was_denied_is_not_asked_for_again() {
     let site = Site::new("admin");
     let node = site.node();
     let deny = || {
-        if site.waiting().is_some() {
-            bundles::deny(&mut site.state(), "node1", Timestamp::system()).unwrap();
+        if let Some(code) = site.waiting() {
+            bundles::deny(&mut site.state(), "node1", &code, Timestamp::system()).unwrap();
         }
     };
     for _ in 0..2 {

@@ -49,6 +49,9 @@ struct Target {
     tell: Tell,
     store: Mutex<Store>,
     metrics: Arc<Metrics>,
+    /// How often it was looked for new events.
+    #[cfg(test)]
+    looks: std::sync::atomic::AtomicUsize,
 }
 
 impl Outbox {
@@ -80,10 +83,23 @@ impl Outbox {
     ) {
         let mut programs = JoinSet::new();
         for (index, (told, store)) in self.told.iter().zip(stores).enumerate() {
-            let target = Target { told: *told, tell: tell.clone(), store: Mutex::new(store), metrics: metrics.clone() };
+            let target = Target::new(*told, tell.clone(), store, metrics.clone());
             programs.spawn(deliver(self.clone(), index, Arc::new(target), stopped.clone()));
         }
         while programs.join_next().await.is_some() {}
+    }
+}
+
+impl Target {
+    fn new(told: Told, tell: Tell, store: Store, metrics: Arc<Metrics>) -> Target {
+        Target {
+            told,
+            tell,
+            store: Mutex::new(store),
+            metrics,
+            #[cfg(test)]
+            looks: std::sync::atomic::AtomicUsize::new(0),
+        }
     }
 }
 
@@ -91,17 +107,21 @@ async fn deliver(outbox: Arc<Outbox>, index: usize, target: Arc<Target>, mut sto
     let Some(bell) = outbox.bells.get(index) else { return };
     let mut queue = Queue::default();
     let mut running = JoinSet::new();
+    // When to look for new events: at first, after a bell, and some time after the store has failed. Not whenever one was told.
+    let mut look = Some(Instant::now());
     loop {
-        let again = match find(&target, queue.seen()).await {
-            Ok((nodes, last)) => {
-                queue.found(nodes, last);
-                None
-            }
-            Err(why) => {
-                tracing::error!("events for the {}: {why}", target.told.word());
-                Some(Instant::now() + PAUSE)
-            }
-        };
+        if look.is_some_and(|at| at <= Instant::now()) {
+            look = match find(&target, queue.seen()).await {
+                Ok((nodes, last)) => {
+                    queue.found(nodes, last);
+                    None
+                }
+                Err(why) => {
+                    tracing::error!("events for the {}: {why}", target.told.word());
+                    Some(Instant::now() + PAUSE)
+                }
+            };
+        }
         while running.len() < AT_ONCE
             && let Some((node, sent)) = queue.next(Instant::now())
         {
@@ -111,9 +131,13 @@ async fn deliver(outbox: Arc<Outbox>, index: usize, target: Arc<Target>, mut sto
                 (node, done)
             });
         }
-        let next = queue.earliest().into_iter().chain(again).min();
+        let next = queue.earliest().into_iter().chain(look).min();
         tokio::select! {
-            () = bell.notified() => {}
+            () = bell.notified() => {
+                // A bell that rings for each of many events need not make the store be read for each.
+                sleep(Duration::from_millis(1)).await;
+                look = Some(Instant::now());
+            }
             Some(done) = running.join_next(), if !running.is_empty() => {
                 if let Ok((node, done)) = done {
                     queue.done(node, done, Instant::now());
@@ -123,8 +147,6 @@ async fn deliver(outbox: Arc<Outbox>, index: usize, target: Arc<Target>, mut sto
             // Dropping the tasks ends the commands. What they were told is told again.
             _ = stopped.changed() => return,
         }
-        // A bell that rings for each of many events need not make the store be read for each.
-        sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -140,6 +162,8 @@ async fn with_store<T: Send + 'static>(
 
 async fn find(target: &Arc<Target>, since: i64) -> Result<(Vec<String>, i64), String> {
     let told = target.told;
+    #[cfg(test)]
+    target.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     with_store(target, move |store| store.nodes_with_events(told, since)).await
 }
 
