@@ -299,6 +299,43 @@ mod tests {
         assert!(differences(Some(&new), &new).is_empty());
     }
 
+    /// The attack: a node sends files that take minutes to compare, and fill the terminal of the administrator who looks at them.
+    #[test]
+    fn long_files_are_told_by_length_and_digest() {
+        let lines = |count: usize, word: &str| (0..count).map(|n| format!("{word}{n}\n")).collect::<String>();
+        let long = |word: &str| file("etc/x", 0o644, lines(500_000, word).as_bytes());
+        let only = |old: Option<Entry>, new: Entry| {
+            let old = old.map(|old| bundle(&[], vec![old]));
+            differences(old.as_ref(), &bundle(&[], vec![new])).remove(0).lines
+        };
+        let (old, new) = (long("a"), long("b"));
+        let about = |entry: &Entry| {
+            let Content::File(bytes) = &entry.content else { panic!() };
+            let (length, digest) = (bytes.expose().len(), hex::encode(&sha256(bytes.expose())));
+            format!("file 0644 0:0, {length} bytes, too long to be compared here, sha256 {digest}")
+        };
+        assert_eq!(only(Some(old.clone()), new.clone()), [format!("-{}", about(&old)), format!("+{}", about(&new))]);
+        assert_eq!(only(None, new.clone()), [format!("+{}", about(&new))]);
+        // Many lines are slow, and many bytes fill a screen.
+        assert_eq!(only(None, file("etc/x", 0o644, &b"\n".repeat(4001))).len(), 1);
+        assert_eq!(only(None, file("etc/x", 0o644, &b"x".repeat(256 * 1024 + 1))).len(), 1);
+        assert_eq!(only(None, file("etc/x", 0o644, lines(4000, "x").as_bytes())).len(), 4002);
+        // So do many files: the last ones have a line each.
+        let text = "x".repeat(79) + "\n";
+        let many = (0..2000).map(|n| file(&format!("etc/x{n:04}"), 0o644, text.repeat(10).as_bytes())).collect();
+        let all = differences(None, &bundle(&[], many));
+        let shown: usize = all.iter().flat_map(|one| &one.lines).map(String::len).sum();
+        assert!(all.len() == 2000 && all[0].lines.len() == 12 && all[1999].lines.len() == 1);
+        assert!(shown < 2 * ALL_BYTES, "{shown}");
+        // A text of one character after the other that begins a hash is read once.
+        assert_eq!(only(None, file("etc/x", 0o644, &b"$".repeat(250_000))).len(), 4);
+        assert_eq!(text_of(&"$6$".repeat(4_000_000)).len(), "[hash of a password, 123456]".len());
+    }
+
+    fn text_of(content: &str) -> String {
+        text(&file("etc/x", 0o644, content.as_bytes())).unwrap()
+    }
+
     /// The accident: a diff goes into a ticket or a chat, and with it the hash of root's password.
     #[test]
     fn hashes_of_passwords_are_masked() {

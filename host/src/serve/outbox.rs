@@ -214,3 +214,45 @@ fn failed(target: &Target, node: &str, why: &str, sent: Option<i64>) -> Done {
     tracing::warn!("event of {node}, --{}: {}; it is told again later", target.told.word(), line(why));
     Done::Failed { sent }
 }
+
+#[cfg(test)]
+mod tests {
+    use imprint::payload::EstUrl;
+    use imprint::time::Timestamp;
+
+    use super::*;
+
+    /// The accident: thousands of nodes report, and after each event that was told the whole store is looked through again.
+    #[tokio::test]
+    async fn the_store_is_looked_through_after_a_bell_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, now) = (dir.path().join("imprint.db"), Timestamp::from_secs(1_795_957_200));
+        let url = EstUrl::try_from("https://127.0.0.1:18443/.well-known/est").unwrap();
+        let mut store = Store::create(&path, &[url], now).unwrap();
+        let add = |store: &mut Store, names: std::ops::Range<usize>| {
+            let changes = store.changes().unwrap();
+            names.for_each(|node| changes.add_event(Told::Hook, &format!("node{node}"), "{}", 64, now).unwrap());
+            changes.commit().unwrap();
+        };
+        add(&mut store, 0..40);
+        let tell = Tell { hook: Some("true".parse().unwrap()), webhook: None };
+        let outbox = Arc::new(Outbox::new(&tell));
+        let metrics = Arc::new(Metrics::new(now));
+        let target = Arc::new(Target::new(Told::Hook, tell, Store::open(&path).unwrap(), metrics));
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(deliver(outbox.clone(), 0, target.clone(), stopped));
+        for names in [40..80, 80..120] {
+            while !store.nodes_with_events(Told::Hook, 0).unwrap().0.is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            add(&mut store, names);
+            outbox.look();
+        }
+        while !store.nodes_with_events(Told::Hook, 0).unwrap().0.is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        stop.send(true).unwrap();
+        running.await.unwrap();
+        assert_eq!(target.looks.load(std::sync::atomic::Ordering::Relaxed), 3, "at first, and after each of two bells");
+    }
+}
