@@ -37,7 +37,7 @@ const REASON: &str = "source: no payload found (no file /imprint/payload); bring
                       /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); or boot with imprint=auto to \
                       go on without";
 /// How long an answer may take before the same is typed again.
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 /// Of dracut's shell without systemd.
 pub(super) const PROMPT: &str = "dracut:/# ";
 const WHAT_TO_DO: &str = "imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
