@@ -70,9 +70,10 @@ pub fn report(desk: &Desk<'_>, from: &From<'_>, report: &Report, tell: &[Told]) 
             if is_known {
                 return Ok(Reported::Known);
             }
-            // A clock that was set back makes nobody wait longer than that.
             let burst = PACE.saturating_mul(AT_ONCE);
-            let used = last.paced_until.min(now.plus(burst)).max(now);
+            // A clock that was set back makes nobody wait until it has caught up.
+            let is_ahead = last.paced_until > now.plus(burst);
+            let used = if is_ahead { now.plus(burst).minus(PACE) } else { last.paced_until.max(now) };
             let until = used.plus(PACE);
             if until > now.plus(burst) {
                 let after = Duration::from_millis(until.as_millis().saturating_sub(now.plus(burst).as_millis()));
