@@ -25,7 +25,8 @@ fn fill(path: &Path) {
 /// Runs this test once more, in a mount namespace and with a disk of its own.
 fn in_a_namespace(test: &str) {
     let disk = tempfile::tempdir().unwrap();
-    let script = "mount -t tmpfs -o size=8m,mode=0700 none \"$IMPRINT_TEST_DISK\"; exec \"$0\" --exact \"$1\" --nocapture";
+    let script =
+        "mount -t tmpfs -o size=8m,mode=0700 none \"$IMPRINT_TEST_DISK\"; exec \"$0\" --exact \"$1\" --nocapture";
     let status = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-euc", script])
         .args([std::env::current_exe().unwrap().as_os_str(), test.as_ref()])

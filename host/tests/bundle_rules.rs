@@ -143,7 +143,10 @@ fn what_was_asked_of_a_node_is_taken_back() {
     bundles::renew(&mut site.state(), "node1", now()).unwrap();
     assert_eq!(site.get(node, None, "").unwrap().standing().bundle, Stand::Renew);
     let (status, said, _) = site.run(&["bundle", "renew", "node1", "--cancel"]);
-    assert_eq!((status, said.as_str()), (0, "node1 need not make another bundle, and gets the version that there is\n"));
+    assert_eq!(
+        (status, said.as_str()),
+        (0, "node1 need not make another bundle, and gets the version that there is\n")
+    );
     assert_eq!(site.get(node, None, "").unwrap().status, 200);
     let (status, _, error) = site.run(&["bundle", "renew", "node1", "--cancel"]);
     let want = "imprint-host: node1 is not asked for another bundle; there is nothing to take back\n";
