@@ -2,6 +2,7 @@
 //! decides. Each decision is made here once, for `serve` and the commands alike, in one transaction with its line in the audit
 //! log. Never opens a connection, and prints nothing.
 
+mod again;
 mod content;
 mod decide;
 mod error;

@@ -3,8 +3,8 @@
 
 use imprint::time::Timestamp;
 
+use super::again::{again, is_signed_today};
 use super::error::BundleError;
-use super::sign::{again, is_signed_today};
 use super::upload::{audit, opened};
 use super::{Key, ToSign, next_counter, signed, terms};
 use crate::code::plain;

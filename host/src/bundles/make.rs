@@ -9,10 +9,10 @@ use imprint::digest::sha256;
 use imprint::payload::NodeName;
 use imprint::time::Timestamp;
 
+use super::again::is_signed_today;
 use super::content::Content;
 use super::decide::decided;
 use super::error::{BadUpload, BundleError};
-use super::sign::is_signed_today;
 use super::upload::{MAX_UPLOAD, audit, opened};
 use super::{Key, Terms, ToSign, next_counter, signed, terms};
 use crate::enrol::Desk;
