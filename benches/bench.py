@@ -382,7 +382,14 @@ def bundle(results):
             for row in output(str(built("bundlebench")), str(HOST), str(runs)).splitlines() if row.startswith("boot ")]
     check_in, fetch, report = (statistics.median(column) for column in zip(*rows))
     results.record("bundle fetched, verified and staged, CPU of the node", round(fetch, 2), "ms", sample=f"median of {runs}")
-    results.record("  check-in, fetch and report, to a plain check-in", round((check_in + fetch + report) / check_in, 2), "ratio", 3)
+    results.record("  check-in, fetch and report, to a plain check-in",
+                   round((check_in + fetch + report) / check_in, 2), "ratio", 3)
+    nodes = results.runs(10000, 300)
+    storm = json.loads(output(str(HOST), "--json", "load", "--nodes", str(nodes), "--bundle"))
+    results.record(f"{nodes} stateless nodes boot at once: available", storm["available"], "", at_least=nodes)
+    results.record("  until the last one", round(storm["last_ms"] / 1000, 1), "s",
+                   sample=f"half {storm['half_ms'] / 1000:.1f} s, p99 {storm['p99_ms'] / 1000:.1f} s")
+    results.record("  memory of serve", round(storm["memory"] / MIB, 1), "MiB", 300)
 
 
 def demo(results):
@@ -395,8 +402,8 @@ def demo(results):
     results.record("make demo, warm", round(statistics.median(times), 1), "s", 60, sample=f"median of {runs}")
 
 
-PARTS = {"size": sizes, "payload": payload_size, "checkin": checkin, "far checkin": far_checkin, "source": no_source, "firmware": firmware, "network": network,
-         "line": serial_line, "server": server, "door": door, "bundle": bundle, "demo": demo}
+PARTS = {"size": sizes, "payload": payload_size, "checkin": checkin, "far checkin": far_checkin, "source": no_source, "firmware": firmware,
+         "network": network, "line": serial_line, "server": server, "door": door, "bundle": bundle, "demo": demo}
 
 
 def main():

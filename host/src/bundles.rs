@@ -2,6 +2,7 @@
 //! decides. Each decision is made here once, for `serve` and the commands alike, in one transaction with its line in the audit
 //! log. Never opens a connection, and prints nothing.
 
+mod again;
 mod content;
 mod decide;
 mod error;
@@ -9,6 +10,7 @@ mod events;
 mod make;
 mod reading;
 mod report;
+mod sign;
 mod standing;
 mod upload;
 
@@ -18,23 +20,25 @@ use imprint::payload::NodeName;
 use imprint::shown::printable_up_to;
 use imprint::time::Timestamp;
 
-pub use content::{Content, ContentError};
-pub use decide::{approve, deny, remove, renew, rollback, see};
+pub use content::{Content, ContentError, read_file};
+pub use decide::{approve, deny, keep, remove, renew, rollback, see};
 pub use error::{BadUpload, BundleError};
 pub use events::numbered;
 pub use make::{Made, Source, make, make_all};
 pub use reading::{Difference, Read, Which, differences, named, newest_two, read, text};
-pub use report::{Reported, report};
+pub use report::{From as Reporter, Reported, report};
+pub use sign::{sign, unsigned};
 pub use standing::{Look, Version, bytes_of, look, stands};
 pub use upload::{Checked, MAX_UPLOAD, May, Put, Reader, Upload, check, may_upload, put};
 
+use crate::bundle_key::{self, in_words};
 pub use crate::bundle_key::{BundleKeyError, held_key};
 use crate::ca::{Ca, StateError};
 use crate::enrol::Desk;
 use crate::record::Record;
 use crate::record::bundle::{Approval, KeySource};
 use crate::state::State;
-use crate::store::{Books, StoreError};
+use crate::store::{Books, BundleRow, StoreError};
 
 /// The rules of a node's record about its bundles, and the key that they are encrypted for.
 pub struct Terms {
@@ -69,10 +73,23 @@ impl Key {
     /// The key in one word or two, for people and to notice that it has changed: `payload age1…`, `image`.
     pub fn shown(&self) -> String {
         match self {
-            Key::Held(identity) => format!("payload {}", identity.recipient()),
-            Key::Elsewhere { source, recipient: None } => (*source).to_owned(),
-            Key::Elsewhere { source, recipient: Some(recipient) } => format!("{source} {recipient}"),
+            Key::Held(identity) => in_words("payload", [identity.recipient().to_string()]),
+            Key::Elsewhere { source, recipient } => in_words(source, recipient.map(|recipient| recipient.to_string())),
         }
+    }
+
+    /// The same, with everybody who can open a bundle.
+    fn shown_with(&self, openers: &[Recipient]) -> String {
+        let source = match self {
+            Key::Held(_) => "payload",
+            Key::Elsewhere { source, .. } => source,
+        };
+        in_words(source, openers.iter().map(ToString::to_string))
+    }
+
+    /// Whether the node can open this bundle.
+    fn opens(&self, row: &BundleRow) -> bool {
+        bundle_key::opens(&self.shown(), &row.key)
     }
 }
 

@@ -306,11 +306,9 @@ fn load(cli: &Cli, wanted: load::Wanted) -> Result<(), CliError> {
         last_ms: millis(100),
     };
     say::either(cli, &report, &format!("{storm}\n"))?;
-    let Storm { nodes, enrolled, doubled, available, .. } = storm;
-    if enrolled == nodes && doubled == 0 && available.is_none_or(|available| available == nodes) {
-        Ok(())
-    } else {
-        Err(CliError::Stormed { failed: nodes.saturating_sub(enrolled), doubled })
+    match (storm.failed(), storm.doubled) {
+        (0, 0) => Ok(()),
+        (failed, doubled) => Err(CliError::Stormed { failed, doubled }),
     }
 }
 

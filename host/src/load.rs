@@ -36,7 +36,7 @@ const STACK: usize = 2 * 1024 * 1024;
 pub struct Storm {
     /// How many nodes there were.
     pub nodes: usize,
-    /// How many have their certificate.
+    /// How many have a certificate in the store.
     pub enrolled: usize,
     /// How many nodes have more than one certificate in the store.
     pub doubled: usize,
@@ -137,14 +137,15 @@ pub fn storm(program: &Path, work: &Path, wanted: Wanted, tell: &mut dyn FnMut(&
         }
         if told.elapsed() > Duration::from_secs(1) {
             told = Instant::now();
-            let (enrolled, retries) = (storm.times.len(), retries.load(Ordering::Relaxed));
-            tell(&format!("{:.0} s: {enrolled} enrolled, {retries} retries", begun.elapsed().as_secs_f64()));
+            let (done, retries) = (storm.times.len(), retries.load(Ordering::Relaxed));
+            let what = if bundles { "available" } else { "enrolled" };
+            tell(&format!("{:.0} s: {done} {what}, {retries} retries", begun.elapsed().as_secs_f64()));
         }
     }
-    storm.enrolled = storm.times.len();
     storm.retries = retries.load(Ordering::Relaxed);
-    storm.memory = peak_memory(serve.0.id()).unwrap_or_default();
-    storm.busy = busy(metrics).unwrap_or_default();
+    let none = || LoadError::System("reading the memory of serve", io::ErrorKind::NotFound.into());
+    storm.memory = peak_memory(serve.0.id()).ok_or_else(none)?;
+    storm.busy = busy(metrics).map_err(|error| LoadError::System("reading the metrics of serve", error))?;
     serve.stop();
     let mut state = State::open(&dir).map_err(LoadError::State)?;
     let failed = |error| LoadError::State(state::Error::Store(error));
@@ -154,8 +155,9 @@ pub fn storm(program: &Path, work: &Path, wanted: Wanted, tell: &mut dyn FnMut(&
     }
     let changes = state.store.changes().map_err(failed)?;
     for number in 0..nodes {
-        let certificates = changes.certificates(&name(number)).map_err(failed)?;
-        storm.doubled = storm.doubled.saturating_add(usize::from(certificates.len() > 1));
+        let certificates = changes.certificates(&name(number)).map_err(failed)?.len();
+        storm.enrolled = storm.enrolled.saturating_add(usize::from(certificates > 0));
+        storm.doubled = storm.doubled.saturating_add(usize::from(certificates > 1));
     }
     Ok(storm)
 }
@@ -302,7 +304,12 @@ fn busy(metrics: SocketAddr) -> io::Result<u64> {
 }
 
 impl Storm {
-    /// Time after which `of_hundred` percent of the enrolled nodes had their certificates.
+    /// How many nodes did not get as far as they should: to their certificate, or with bundles to their report.
+    pub fn failed(&self) -> usize {
+        self.nodes.saturating_sub(self.available.map_or(self.enrolled, |available| available.min(self.enrolled)))
+    }
+
+    /// Time after which `of_hundred` percent of the nodes that came through had their certificates, or with bundles had reported.
     pub fn percentile(&self, of_hundred: usize) -> Duration {
         let index = self.times.len().saturating_sub(1).saturating_mul(of_hundred) / 100;
         self.times.get(index).copied().unwrap_or_default()
@@ -317,7 +324,14 @@ impl fmt::Display for Storm {
         if let Some(available) = self.available {
             writeln!(f, "available  {available}")?;
         }
-        writeln!(f, "time       half {:.1} s, 99 % {:.1} s, last {:.1} s", seconds(50), seconds(99), seconds(100))?;
+        let to = if self.available.is_some() { "to its report" } else { "to its certificate" };
+        writeln!(
+            f,
+            "time       of a node {to}: half {:.1} s, 99 % {:.1} s, last {:.1} s",
+            seconds(50),
+            seconds(99),
+            seconds(100)
+        )?;
         writeln!(f, "retries    {}", self.retries)?;
         writeln!(f, "503        {}", self.busy)?;
         write!(
@@ -326,7 +340,7 @@ impl fmt::Display for Storm {
             Duration::from_micros(self.memory).as_secs_f64() / 1.048_576
         )?;
         match &self.failure {
-            Some(why) => write!(f, "\nfailed     {}: {why}", self.nodes.saturating_sub(self.enrolled)),
+            Some(why) => write!(f, "\nfailed     {}: {why}", self.failed()),
             None => Ok(()),
         }
     }

@@ -5,11 +5,13 @@ mod bundled;
 mod calling;
 mod deciding;
 mod keys;
+mod sealed;
 mod signing;
 
 use std::path::{Path, PathBuf};
 
 use imprint::line::{Challenge, Hello};
+use imprint::payload::signed::Kid;
 use imprint::payload::{EstUrl, TokenMode, UrlHost};
 use imprint::secret::Secret;
 use imprint::time::Timestamp;
@@ -19,6 +21,7 @@ pub use calling::CALLERS;
 pub(crate) use calling::{call_within, may_be_sent, stands};
 pub use deciding::{AdmitError, LISTED, LetIn, some};
 pub use keys::{KeyError, MadeKey, public_key};
+pub(crate) use sealed::{signed_bundles, signer_of};
 pub use signing::Signing;
 
 use crate::bundle_key::BundleKeyError;
@@ -105,6 +108,19 @@ pub enum Error {
         id: String,
         /// Why the line could not be written.
         source: StoreError,
+    },
+    /// A signer that is to be retired has signed bundles that nodes get.
+    #[error(
+        "signer {kid} has signed the current bundles of {} nodes ({}), which could not verify them any more; sign them anew first: \
+         imprint-host bundle sign --all",
+        nodes.len(),
+        some(nodes)
+    )]
+    SignsBundles {
+        /// The signer.
+        kid: Kid,
+        /// The nodes.
+        nodes: Vec<String>,
     },
     /// The signers have changed, and the audit log does not say so.
     #[error("{what}; only the line of the audit log is missing, there is nothing to repeat")]

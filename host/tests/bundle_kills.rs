@@ -123,7 +123,7 @@ fn administer(site: &Site, seed: &Mutex<u64>, over: &AtomicBool) -> usize {
             let Some(row) = pending else { continue };
             let chance = next(seed);
             let arguments = match chance % 4 {
-                0 => vec!["bundle", "deny", &node.name],
+                0 => vec!["bundle", "deny", &node.name, &row.code],
                 _ => vec!["bundle", "approve", &node.name, &row.code],
             };
             let point = ["", "", "bundle decided", "bundle booked"][usize::try_from(chance >> 8).unwrap() % 4];

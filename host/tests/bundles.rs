@@ -148,10 +148,15 @@ fn an_approval_after_a_denial_is_refused() {
     let (node, mut state) = (&site.nodes[0], site.state());
     let (tag, age) = node.made(1, "bad");
     let code = site.put(node, &tag, &age).unwrap().standing().code.unwrap();
-    bundles::deny(&mut state, "node1", now()).unwrap();
+    // The accident: another upload waits by now than the administrator has looked at.
+    let other = bundles::deny(&mut state, "node1", "0000-0000-0000-0000", now()).unwrap_err();
+    assert!(matches!(other, BundleError::OtherCode { ref waiting, .. } if *waiting == code), "{other}");
+    assert_eq!(site.get(node, Some(&tag), "").unwrap().status, 202, "it waits still");
+    bundles::deny(&mut state, "node1", &code, now()).unwrap();
     let refused = bundles::approve(&mut state, "node1", &code, now()).unwrap_err();
     assert!(matches!(refused, BundleError::DeniedBefore { .. }) && !refused.to_string().contains('\n'), "{refused}");
-    assert!(matches!(bundles::deny(&mut state, "node1", now()), Err(BundleError::NothingWaits(_))));
+    assert!(matches!(bundles::deny(&mut state, "node1", &code, now()), Err(BundleError::DeniedBefore { .. })));
+    assert!(matches!(bundles::deny(&mut state, "node1", "x", now()), Err(BundleError::NothingWaits(_))));
     let denied = site.put(node, &tag, &age).unwrap();
     assert_eq!((denied.status, denied.standing().bundle), (403, Stand::Denied));
     for asked in [None, Some(&tag)] {
@@ -209,7 +214,7 @@ fn versions_are_removed_and_rolled_back() {
     assert_eq!(bundles::rollback(&mut state, "node1", 2, now()).unwrap().counter, Some(5));
     assert_eq!(opened(&site, node, &site.get(node, None, "").unwrap()).2, "two");
     // The key is another one now: the node could open nothing of before.
-    let recipient = site.nodes[0].identity.recipient();
+    let recipient = imprint::age::Identity::from_bytes(&[9; 32]).recipient();
     let text = format!(
         "name = \"node1\"\nsubject = [\"CN=node1\"]\nbundle_key = \"stick\"\nbundle_recipient = \"{recipient}\"\n"
     );
@@ -451,16 +456,19 @@ fn commands() {
     let nodes = run(&["nodes"]);
     assert!(nodes.contains(&format!("node1 waits for approval: bundle {code} from 127.0.0.1")), "{nodes}");
     assert_eq!(json(&["bundle", "list", "node1"]).as_array().unwrap().len(), 2);
-    assert_eq!(json(&["bundle", "deny", "node1"])["state"], "denied");
+    assert_eq!(json(&["bundle", "deny", "node1", &code])["state"], "denied");
     assert_eq!(json(&["bundle", "renew", "node1"])["renew"], "node1");
     assert_eq!(json(&["nodes"])[0]["bundle"]["renew"], true);
+    assert_eq!(json(&["bundle", "renew", "node1", "--cancel"])["cancelled"], "node1");
+    assert_eq!(json(&["nodes"])[0]["bundle"]["renew"], false);
     assert_eq!(json(&["bundle", "make", "node1", "--age", age.to_str().unwrap()])["counter"], 2);
     assert_eq!(json(&["bundle", "rollback", "node1", "1"])["content_of"], 1);
     assert_eq!(json(&["bundle", "remove", "node1", "1"])["state"], "removed");
     for (arguments, why) in [
         (&["bundle", "show", "node9"][..], "there is no node node9"),
         (&["bundle", "approve", "node1", &code], "was denied at"),
-        (&["bundle", "deny", "node1"], "no bundle of node1 waits"),
+        (&["bundle", "deny", "node1", "x"], "no bundle of node1 waits"),
+        (&["bundle", "renew", "node1", "--cancel"], "node1 is not asked for another bundle"),
         (&["bundle", "show", "node1", "1"], "version 1 of node1 was removed"),
         (&["bundle", "show", "node2"], "node2 has no bundle"),
         (&["bundle", "make", "node1"], "nothing to make a bundle of"),

@@ -85,7 +85,7 @@ impl StatelessError {
     }
 
     pub(super) fn occupied(node: &NodeName, stands: &Standing) -> StatelessError {
-        let code = stands.code.as_deref().map_or("of this node".into(), Printable::of);
+        let code = stands.code.as_deref().map_or("CODE".into(), Printable::of);
         StatelessError::Occupied { node: node.clone(), code, who: stands.who.as_deref().map(Printable::of) }
     }
 }
@@ -108,7 +108,7 @@ impl fmt::Display for StatelessError {
                     Some(who) => write!(f, "{who}")?,
                     None => write!(f, "run imprint-host bundle approve {node} {code}")?,
                 }
-                write!(f, ", or imprint-host bundle deny {node}; then boot again or run imprint console")
+                write!(f, ", or imprint-host bundle deny {node} {code}; then boot again or run imprint console")
             }
             StatelessError::Denied { node, named: Named { code, own }, who } => {
                 let says = if *own { "" } else { "the server says that " };

@@ -66,9 +66,10 @@ pub(super) fn waits(say: &dyn Fn(&str), node: &NodeName, named: &Named, url: Opt
 /// Nobody is asked for a new bundle, because one waits.
 pub(super) fn unasked(say: &dyn Fn(&str), node: &NodeName, stands: &Standing) {
     let meanwhile = stands.current.map(|counter| format!("; version {counter} stays what it is")).unwrap_or_default();
+    let code = stands.code.as_deref().map_or("CODE".into(), Printable::of);
     say(&format!(
         "a new bundle waits for approval already, so no questions are asked{meanwhile}; to be asked, run imprint-host bundle deny \
-         {node} at the server, and boot again"
+         {node} {code} at the server, and boot again"
     ));
 }
 

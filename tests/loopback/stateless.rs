@@ -360,7 +360,7 @@ fn other_settings_do_not_wait_for_those_that_wait_already() {
     let error = node.boot(Boot { settings: settings("new"), meanwhile: &approve, ..Boot::default() }).err().unwrap();
     let want = format!(
         "another bundle, {code}, waits for approval, so this one was not taken; ask an administrator to run: imprint-host bundle \
-         approve node1 {code}, or imprint-host bundle deny node1; then boot again or run imprint console"
+         approve node1 {code}, or imprint-host bundle deny node1 {code}; then boot again or run imprint console"
     );
     assert_eq!(chain(&error), want);
     // Without settings and without imprint.bundle=new, what waits is what the node is to have.
@@ -390,7 +390,7 @@ fn what_waits_beside_a_version_is_neither_typed_nor_uploaded_again() {
         let meanwhile = current.map(|counter| format!("; version {counter} stays what it is")).unwrap_or_default();
         let want = format!(
             "a new bundle waits for approval already, so no questions are asked{meanwhile}; to be asked, run imprint-host bundle deny \
-             node1 at the server, and boot again"
+             node1 {code} at the server, and boot again"
         );
         assert_eq!(lines.first() == Some(&want), new, "{lines:?}");
         let want = format!("the server says that bundle {code} waits for approval at {}; ", node.url);
@@ -415,9 +415,9 @@ fn what_waits_beside_a_version_is_neither_typed_nor_uploaded_again() {
     // A denial ends the wait, and the version is left alone.
     node.boot(Boot { settings: settings("third"), new: true, approval, ..Boot::default() }).err().unwrap();
     let deny = || {
-        site.waiting()
-            .iter()
-            .for_each(|_| drop(bundles::deny(&mut site.state(), "node1", Timestamp::system()).unwrap()));
+        if let Some(code) = site.waiting() {
+            bundles::deny(&mut site.state(), "node1", &code, Timestamp::system()).unwrap();
+        }
     };
     let error = node.boot(Boot { new: true, meanwhile: &deny, ..Boot::default() }).err().unwrap();
     assert!(matches!(error, StatelessError::Denied { .. }), "{error:?}");
@@ -433,8 +433,8 @@ fn what_was_denied_is_not_asked_for_again() {
     let site = Site::new("admin");
     let node = site.node();
     let deny = || {
-        if site.waiting().is_some() {
-            bundles::deny(&mut site.state(), "node1", Timestamp::system()).unwrap();
+        if let Some(code) = site.waiting() {
+            bundles::deny(&mut site.state(), "node1", &code, Timestamp::system()).unwrap();
         }
     };
     for _ in 0..2 {

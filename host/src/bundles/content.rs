@@ -1,15 +1,18 @@
 //! What a bundle is made of: a folder, or a file in TOML with the files, links and units of a node. Reads files of whoever runs the
 //! command, and follows no link in a folder. Never makes a bundle.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use imprint::bundle::{BundleError as Fault, Content as Kind, Entry, EntryPath, MAX_TAR, PathError, UnitAction, Verb};
+use imprint::bundle::{
+    BundleError as Fault, Content as Kind, Entry, EntryPath, MAX_ENTRIES, MAX_TAR, PathError, UnitAction, Verb,
+};
 use imprint::payload::{NodeName, UnitName};
 use imprint::secret::Secret;
 use imprint::setting::Settings;
+use nix::fcntl::OFlag;
 
 use crate::record::fields::{Table, Text, Value};
 use crate::record::{RecordError, settings};
@@ -27,8 +30,25 @@ pub struct Content {
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
     /// It cannot be read.
-    #[error("reading {}", .0.display())]
+    #[error("{} cannot be read; give another one, or make it readable", .0.display())]
     Read(PathBuf, #[source] io::Error),
+    /// A device, a named pipe or the like, or a folder where a file is wanted.
+    #[error("{} is not a regular file; give a file, for a pipe or a device one with what comes out of it", .0.display())]
+    NoFile(PathBuf),
+    /// A file that is too long to be what it is to be.
+    #[error("{} has more than {most} bytes, the most that can go into a bundle; give the right file", .path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        most: usize,
+    },
+    /// It is not text.
+    #[error("{} is neither a folder nor a file in TOML: it is not UTF-8; give --age for an age file", .0.display())]
+    NotText(PathBuf),
+    /// More files, links and directories than a bundle can hold.
+    #[error("{} has more than {MAX_ENTRIES} files, links and directories, the most of a bundle; give a folder with fewer", .0.display())]
+    TooMany(PathBuf),
     /// A path that no bundle can have.
     #[error("{}: {error}", .path.display())]
     Path {
@@ -44,7 +64,7 @@ pub enum ContentError {
     #[error("{}: the target of the link is not UTF-8; make it again", .0.display())]
     Target(PathBuf),
     /// More than a bundle can hold.
-    #[error("{} and what was read before have more than {MAX_TAR} bytes, the most of a bundle; put large files into the image", .0.display())]
+    #[error("{} and what was read before it have more than {MAX_TAR} bytes, the most of a bundle; put large files into the image", .0.display())]
     TooMuch(PathBuf),
     /// A name that no node has.
     #[error("the name of a node is invalid")]
@@ -70,7 +90,8 @@ impl Content {
         if fs::metadata(from).map_err(read)?.is_dir() {
             return Content::of_folder(from);
         }
-        let text = fs::read_to_string(from).map_err(read)?;
+        let bytes = read_file(from, MAX_TAR)?;
+        let text = String::from_utf8(bytes).map_err(|_| ContentError::NotText(from.to_owned()))?;
         let near = from.parent().unwrap_or(Path::new("")).to_owned();
         Content::of_toml(&from.display().to_string(), &text, &near)
     }
@@ -79,11 +100,11 @@ impl Content {
     /// only if it is empty; the others are made where the root has none.
     pub fn of_folder(folder: &Path) -> Result<Content, ContentError> {
         let mut content = Content::default();
-        content.walk(folder, "", &mut Room(MAX_TAR))?;
+        content.walk(folder, folder, "", &mut Room(MAX_TAR))?;
         Ok(content)
     }
 
-    fn walk(&mut self, folder: &Path, below: &str, room: &mut Room) -> Result<(), ContentError> {
+    fn walk(&mut self, from: &Path, folder: &Path, below: &str, room: &mut Room) -> Result<(), ContentError> {
         let read = |path: &Path| {
             let path = path.to_owned();
             move |error| ContentError::Read(path, error)
@@ -91,6 +112,9 @@ impl Content {
         let mut names = Vec::new();
         for found in fs::read_dir(folder).map_err(read(folder))? {
             names.push(found.map_err(read(folder))?.path());
+            if self.entries.len().saturating_add(names.len()) > MAX_ENTRIES {
+                return Err(ContentError::TooMany(from.to_owned()));
+            }
         }
         names.sort();
         if names.is_empty() && !below.is_empty() {
@@ -103,7 +127,12 @@ impl Content {
             let inner = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
             let about = fs::symlink_metadata(&path).map_err(read(&path))?;
             if about.is_dir() {
-                self.walk(&path, &inner, room)?;
+                // A path has an end, so that folders that were mounted into themselves have one, too. A folder directly below the
+                // root is no entry, and holds some.
+                if !below.is_empty() {
+                    path_of(&path, &inner)?;
+                }
+                self.walk(from, &path, &inner, room)?;
                 continue;
             }
             let (mode, kind) = if about.is_symlink() {
@@ -111,7 +140,7 @@ impl Content {
                 let target = target.into_os_string().into_string().map_err(|_| ContentError::Target(path.clone()))?;
                 (LINK, Kind::Link(target))
             } else if about.is_file() {
-                (permissions(&about), Kind::File(room.file(&path)?))
+                (permissions(&about), Kind::File(room.file(&path, OFlag::O_NOFOLLOW)?))
             } else {
                 return Err(ContentError::Special(path));
             };
@@ -156,13 +185,42 @@ impl Content {
 struct Room(usize);
 
 impl Room {
-    fn file(&mut self, path: &Path) -> Result<Secret, ContentError> {
-        let read = |error| ContentError::Read(path.to_owned(), error);
-        let length = fs::metadata(path).map_err(read)?.len();
-        let left = usize::try_from(length).ok().and_then(|length| self.0.checked_sub(length));
-        self.0 = left.ok_or_else(|| ContentError::TooMuch(path.to_owned()))?;
-        Ok(Secret::new(fs::read(path).map_err(read)?))
+    fn file(&mut self, path: &Path, flags: OFlag) -> Result<Secret, ContentError> {
+        let bytes =
+            bounded(path, self.0, flags)?.map(Secret::new).map_err(|_| ContentError::TooMuch(path.to_owned()))?;
+        self.0 = self.0.saturating_sub(bytes.expose().len());
+        Ok(bytes)
     }
+}
+
+/// A regular file of at most this many bytes.
+pub fn read_file(path: &Path, most: usize) -> Result<Vec<u8>, ContentError> {
+    let too_long = |Longer| ContentError::TooLong { path: path.to_owned(), most };
+    bounded(path, most, OFlag::empty())?.map_err(too_long)
+}
+
+/// The file is longer.
+struct Longer;
+
+/// The bytes of a regular file, if it has at most this many. Opening a pipe would wait for a writer, and a device may have no end.
+fn bounded(path: &Path, most: usize, flags: OFlag) -> Result<Result<Vec<u8>, Longer>, ContentError> {
+    let failed = |error| ContentError::Read(path.to_owned(), error);
+    let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
+        // A socket cannot be opened.
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENXIO as i32) => {
+            return Err(ContentError::NoFile(path.to_owned()));
+        }
+        other => other.map_err(failed)?,
+    };
+    let about = file.metadata().map_err(failed)?;
+    if !about.is_file() {
+        return Err(ContentError::NoFile(path.to_owned()));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or_default().min(most).saturating_add(1));
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(if bytes.len() > most { Err(Longer) } else { Ok(bytes) })
 }
 
 fn entry(path: EntryPath, mode: u16, content: Kind) -> Entry {
@@ -187,7 +245,7 @@ fn file_entry(value: &Value<'_>, near: &Path, room: &mut Room) -> Result<Entry, 
     table.finish()?;
     let content = match (text, from) {
         (Some(text), None) => Secret::new(text.string()?.as_bytes().to_vec()),
-        (None, Some(from)) => room.file(&near.join(from.string()?))?,
+        (None, Some(from)) => room.file(&near.join(from.string()?), OFlag::empty())?,
         _ => return Err(one.into()),
     };
     Ok(Entry { path, mode, uid, gid, content: Kind::File(content) })

@@ -1,8 +1,9 @@
-//! What an administrator decides about bundles: approve, deny, roll back, remove, ask for another one. A version is signed when
+//! What an administrator decides about bundles: approve, deny, roll back, remove, ask for another one or not. A version is signed when
 //! it is decided. Never changes a version that there is.
 
 use imprint::time::Timestamp;
 
+use super::again::{again, is_signed_today};
 use super::error::BundleError;
 use super::upload::{audit, opened};
 use super::{Key, ToSign, next_counter, signed, terms};
@@ -10,7 +11,7 @@ use crate::code::plain;
 use crate::crash;
 use crate::enrol::Desk;
 use crate::state::State;
-use crate::store::{BundleRow, BundleState, NewBundle, Signed};
+use crate::store::{BundleRow, BundleState, Signed};
 
 /// Makes one decision in a transaction of its own. The argument beside the desk is who decides.
 pub(super) fn decided<T>(
@@ -79,25 +80,25 @@ fn waiting(desk: &Desk<'_>, node: &str, code: &str) -> Result<BundleRow, BundleE
     })
 }
 
-/// Denies the bundle of a node that waits. The same one is refused from then on.
-pub fn deny(state: &mut State, node: &str, now: Timestamp) -> Result<BundleRow, BundleError> {
+/// Denies the bundle of a node that waits. The same one is refused from then on. `code`: nobody denies another one than he has
+/// looked at.
+pub fn deny(state: &mut State, node: &str, code: &str, now: Timestamp) -> Result<BundleRow, BundleError> {
     decided(state, now, |desk, by| {
         known(desk, node)?;
-        let pending = desk.changes.pending_bundle(node)?;
-        let row = pending.ok_or_else(|| BundleError::NothingWaits(node.to_owned()))?;
+        let row = waiting(desk, node, code)?;
         desk.changes.deny_bundle(row.id, by, now)?;
         audit(desk, node, row.peer.as_deref(), "bundle denied", &row.code)?;
         Ok(BundleRow { state: BundleState::Denied, ..row })
     })
 }
 
-/// Makes a new version with the content of an old one.
+/// Makes a new version with the content of an old one; of the current one only if another key signs now.
 pub fn rollback(state: &mut State, node: &str, counter: u64, now: Timestamp) -> Result<BundleRow, BundleError> {
     decided(state, now, |desk, by| {
         let terms = terms(desk, node)?;
         let row = version(desk, node, counter)?;
-        let next = next_counter(desk.changes, node)?;
-        if next == counter.saturating_add(1) {
+        let is_newest = desk.changes.newest_bundle(node)?.is_some_and(|newest| newest.id == row.id);
+        if is_newest && is_signed_today(desk, &row)? {
             return Err(BundleError::Current { node: node.to_owned(), counter });
         }
         let what = format!("version {counter}");
@@ -105,40 +106,10 @@ pub fn rollback(state: &mut State, node: &str, counter: u64, now: Timestamp) -> 
         if let Some(key) = terms.key.held() {
             readable(desk, &row, key, &what)?;
         }
-        let bytes = desk.changes.bundle_bytes(row.id)?;
-        let (_, age) = bytes.ok_or_else(|| BundleError::Removed { node: node.to_owned(), counter })?;
-        let what = ToSign { node, counter: next, approver: by, sha256: row.sha256, length: row.length };
-        let seal = signed(desk.ca, &what, now)?;
-        let new = NewBundle {
-            node,
-            tag: row.tag,
-            key: &row.key,
-            sha256: row.sha256,
-            code: &row.code,
-            age: &age,
-            made_by: by,
-            peer: None,
-            content_of: Some(row.id),
-        };
-        let id = desk.changes.add_bundle(&new, Some(&Signed { counter: next, seal: &seal, by }), now)?;
+        let row = again(desk, by, row, "has the content of")?;
         // The administrator has decided what the node gets.
         desk.changes.bundle_renewed(node)?;
-        audit(
-            desk,
-            node,
-            None,
-            "bundle",
-            &format!("{}: version {next} has the content of version {counter}", row.code),
-        )?;
-        Ok(BundleRow {
-            id,
-            counter: Some(next),
-            content_of: Some(counter),
-            made_at: now,
-            made_by: by.to_owned(),
-            peer: None,
-            ..row
-        })
+        Ok(row)
     })
 }
 
@@ -166,7 +137,20 @@ pub fn renew(state: &mut State, node: &str, now: Timestamp) -> Result<(), Bundle
     })
 }
 
-fn known(desk: &Desk<'_>, node: &str) -> Result<(), BundleError> {
+/// Takes back [`renew`].
+pub fn keep(state: &mut State, node: &str, now: Timestamp) -> Result<(), BundleError> {
+    decided(state, now, |desk, _| {
+        known(desk, node)?;
+        if desk.changes.renewal(node)?.is_none() {
+            return Err(BundleError::NotAsked(node.to_owned()));
+        }
+        desk.changes.bundle_renewed(node)?;
+        audit(desk, node, None, "bundle", "the node need not make another one")?;
+        Ok(())
+    })
+}
+
+pub(super) fn known(desk: &Desk<'_>, node: &str) -> Result<(), BundleError> {
     let row = desk.changes.node(node)?;
     row.map(|_| ()).ok_or_else(|| BundleError::NoSuchNode(node.to_owned()))
 }
@@ -182,9 +166,9 @@ pub(super) fn version(desk: &Desk<'_>, node: &str, counter: u64) -> Result<Bundl
 }
 
 /// An error if the node has another key now than when the bundle was made.
-fn same_key(row: &BundleRow, key: &Key, what: &str) -> Result<(), BundleError> {
+pub(super) fn same_key(row: &BundleRow, key: &Key, what: &str) -> Result<(), BundleError> {
     let is = key.shown();
-    if row.key == is {
+    if key.opens(row) {
         return Ok(());
     }
     Err(BundleError::KeyChanged { node: row.node.clone(), what: what.to_owned(), was: row.key.clone(), is })

@@ -26,6 +26,9 @@ pub enum BundleError {
     /// Nothing waits.
     #[error("no bundle of {0} waits; imprint-host bundle list {0} shows all of them")]
     NothingWaits(String),
+    /// The node is not to make another bundle.
+    #[error("{0} is not asked for another bundle; there is nothing to take back")]
+    NotAsked(String),
     /// Another bundle waits.
     #[error("no bundle of {node} with the code {code} waits; the one that waits has the code {waiting}")]
     OtherCode {

@@ -1,12 +1,15 @@
 //! Makes a version of a node's bundle here: of files that an administrator gives, or of an age file that was encrypted elsewhere.
 //! Never changes a version that there is.
 
+use std::collections::BTreeSet;
+
 use imprint::age::{self, Recipient};
 use imprint::bundle::{self, Bundle, BundleError as Fault};
 use imprint::digest::sha256;
 use imprint::payload::NodeName;
 use imprint::time::Timestamp;
 
+use super::again::is_signed_today;
 use super::content::Content;
 use super::decide::decided;
 use super::error::{BadUpload, BundleError};
@@ -60,40 +63,31 @@ fn make_one(
     let now = desk.now;
     let terms = terms(desk, node)?;
     let counter = next_counter(desk.changes, node)?;
-    let (age, tag) = match source {
+    let (age, tag, key) = match source {
         Source::Content(content) => {
             let Content { units, entries } = content;
             let name = NodeName::try_from(node).map_err(|_| BundleError::NoSuchNode(node.to_owned()))?;
             let bundle = Bundle::new(name, counter, units, entries).map_err(made)?;
             let tag = terms.key.held().map(|key| bundle.tag(key)).transpose().map_err(made)?;
-            // Somebody else who can open it is a change that the tag does not show.
-            let same = if recipients.is_empty() { unchanged(desk, node, tag, &terms)? } else { None };
-            if let Some(row) = same {
+            let openers = openers(node, &terms.key, recipients)?;
+            let key = terms.key.shown_with(&openers);
+            if let Some(row) = unchanged(desk, node, tag, &key)? {
                 // It was asked for another one, and this is what there is to be.
                 desk.changes.bundle_renewed(node)?;
                 return Ok(Made { row, unchanged: true });
             }
-            (bundle.encrypt(&openers(node, &terms.key, recipients)?).map_err(made)?, tag)
+            (bundle.encrypt(&openers).map_err(made)?, tag, key)
         }
         Source::Age(age) => {
             let tag = foreign(&age, node, counter, &terms)?;
-            (age, tag)
+            (age, tag, terms.key.shown())
         }
     };
     let (sha256, code) = (sha256(&age), bundle::code(&age).to_string());
     let length = u64::try_from(age.len()).unwrap_or(u64::MAX);
     let seal = signed(desk.ca, &ToSign { node, counter, approver: by, sha256, length }, now)?;
-    let new = NewBundle {
-        node,
-        tag,
-        key: &terms.key.shown(),
-        sha256,
-        code: &code,
-        age: &age,
-        made_by: by,
-        peer: None,
-        content_of: None,
-    };
+    let new =
+        NewBundle { node, tag, key: &key, sha256, code: &code, age: &age, made_by: by, peer: None, content_of: None };
     desk.changes.add_bundle(&new, Some(&Signed { counter, seal: &seal, by }), now)?;
     desk.changes.bundle_renewed(node)?;
     audit(desk, node, None, "bundle", &format!("{code}, {length} bytes: version {counter}"))?;
@@ -106,33 +100,25 @@ fn made(error: Fault) -> BundleError {
     BundleError::Bundle(Box::new(error))
 }
 
-/// The newest version, if it has this content for this key.
-fn unchanged(
-    desk: &Desk<'_>,
-    node: &str,
-    tag: Option<[u8; 32]>,
-    terms: &Terms,
-) -> Result<Option<BundleRow>, BundleError> {
-    let newest = desk.changes.newest_bundle(node)?;
-    let is_same = |row: &BundleRow| {
-        tag.is_some() && row.tag == tag && row.state == BundleState::Approved && row.key == terms.key.shown()
-    };
-    Ok(newest.filter(is_same))
+/// The newest version, if it has this content for these keys, and the key of today has signed it. Somebody else who can open it is
+/// a change that the tag does not show.
+fn unchanged(desk: &Desk<'_>, node: &str, tag: Option<[u8; 32]>, key: &str) -> Result<Option<BundleRow>, BundleError> {
+    let is_same =
+        |row: &BundleRow| tag.is_some() && row.tag == tag && row.state == BundleState::Approved && row.key == key;
+    match desk.changes.newest_bundle(node)?.filter(is_same) {
+        Some(row) if is_signed_today(desk, &row)? => Ok(Some(row)),
+        _ => Ok(None),
+    }
 }
 
-/// Everybody who can open the bundle: the node comes first.
+/// Everybody who can open the bundle: the node comes first, the others in order.
 fn openers(node: &str, key: &Key, recipients: &[Recipient]) -> Result<Vec<Recipient>, BundleError> {
     let own = match key {
         Key::Held(identity) => Some(identity.recipient()),
         Key::Elsewhere { recipient, .. } => *recipient,
     };
-    let mut all: Vec<Recipient> = own.into_iter().chain(recipients.iter().copied()).collect();
-    let mut known = Vec::new();
-    all.retain(|one| {
-        let is_new = !known.contains(one);
-        known.push(*one);
-        is_new
-    });
+    let others: BTreeSet<Recipient> = recipients.iter().copied().filter(|one| Some(*one) != own).collect();
+    let all: Vec<Recipient> = own.into_iter().chain(others).collect();
     match (all.as_slice(), key) {
         ([], Key::Elsewhere { source, .. }) => {
             Err(BundleError::NoRecipient { node: node.to_owned(), source_of: source })

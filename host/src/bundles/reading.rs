@@ -12,6 +12,15 @@ use super::{Key, terms};
 use crate::enrol::Desk;
 use crate::store::{BundleRow, BundleState};
 
+/// The most lines of text files, those before and after together, that one difference compares: the time grows with their square.
+const FILE_LINES: usize = 4000;
+/// The same, in bytes.
+const FILE_BYTES: usize = 256 * 1024;
+/// The most bytes of text that are compared in all. What comes after them is told by its length and digest.
+const ALL_BYTES: usize = 1024 * 1024;
+/// The most lines in all.
+const ALL_LINES: usize = 16000;
+
 /// Which bundle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Which {
@@ -44,7 +53,7 @@ pub fn read(desk: &Desk<'_>, node: &str, which: Option<Which>) -> Result<Read, B
     let gone = || BundleError::Removed { node: node.to_owned(), counter: row.counter.unwrap_or_default() };
     let (_, age) = desk.changes.bundle_bytes(row.id)?.ok_or_else(gone)?;
     let bundle = match &terms.key {
-        Key::Held(key) if row.key == terms.key.shown() => {
+        Key::Held(key) if terms.key.opens(&row) => {
             let what = named(&row);
             let unreadable = |source| BundleError::Unreadable { node: node.to_owned(), what, source: Box::new(source) };
             Some(opened(&age, key).map_err(unreadable)?)
@@ -92,6 +101,7 @@ pub fn differences(old: Option<&Bundle>, new: &Bundle) -> Vec<Difference> {
         bundle.map(|bundle| bundle.units().iter().map(|unit| format!("{unit}\n")).collect()).unwrap_or_default()
     };
     let mut all = Vec::new();
+    let mut room = Room { bytes: ALL_BYTES, lines: ALL_LINES };
     let (before, after) = (units(old), units(Some(new)));
     if before != after {
         let change = if before.is_empty() { "added" } else { "changed" };
@@ -112,11 +122,11 @@ pub fn differences(old: Option<&Bundle>, new: &Bundle) -> Vec<Difference> {
                 std::cmp::Ordering::Equal => (left.next(), right.next()),
             },
         };
-        all.extend(difference(before, after));
+        all.extend(difference(before, after, &mut room));
     }
 }
 
-fn difference(before: Option<&Entry>, after: Option<&Entry>) -> Option<Difference> {
+fn difference(before: Option<&Entry>, after: Option<&Entry>, room: &mut Room) -> Option<Difference> {
     if before == after {
         return None;
     }
@@ -126,46 +136,80 @@ fn difference(before: Option<&Entry>, after: Option<&Entry>) -> Option<Differenc
         (_, None) => "removed",
         _ => "changed",
     };
-    let signed = |sign: char, entry: Option<&Entry>| entry.map(|entry| format!("{sign}{}", about(entry)));
+    let texts = room.texts(before, after);
+    let about = |entry: &Entry| about(entry, texts.is_some());
+    let (old, new) = (before.map(about), after.map(about));
     let mut lines = Vec::new();
-    let is_like = before.map(about) == after.map(about);
-    let texts = (before.map_or(Some(String::new()), text), after.map_or(Some(String::new()), text));
-    if !is_like {
-        lines.extend(signed('-', before));
-        lines.extend(signed('+', after));
+    if old != new {
+        lines.extend(old.map(|old| format!("-{old}")));
+        lines.extend(new.map(|new| format!("+{new}")));
     }
-    if let (Some(before), Some(after)) = texts {
+    if let Some((before, after)) = texts {
         lines.extend(unified(&before, &after));
     }
     Some(Difference { path, change, lines })
 }
 
-/// An entry in a line, without the content of a text.
-fn about(entry: &Entry) -> String {
+/// An entry in a line. `shown`: its content is in the lines that follow, if it is a text.
+fn about(entry: &Entry, shown: bool) -> String {
     let Entry { mode, uid, gid, content, .. } = entry;
     match content {
         Content::Directory => format!("directory {mode:04o} {uid}:{gid}"),
         Content::Link(to) => format!("link to {to}"),
-        Content::File(_) if text(entry).is_some() => format!("file {mode:04o} {uid}:{gid}"),
+        Content::File(_) if shown => format!("file {mode:04o} {uid}:{gid}"),
         Content::File(bytes) => {
+            let what = if raw(entry).is_some() { "too long to be compared here" } else { "no text" };
             let (length, digest) = (bytes.expose().len(), hex::encode(&sha256(bytes.expose())));
-            format!("file {mode:04o} {uid}:{gid}, {length} bytes that are no text, sha256 {digest}")
+            format!("file {mode:04o} {uid}:{gid}, {length} bytes, {what}, sha256 {digest}")
         }
+    }
+}
+
+/// How much text may still be compared.
+struct Room {
+    bytes: usize,
+    lines: usize,
+}
+
+impl Room {
+    /// The two texts, masked, if both are texts (or nothing), and there is room.
+    fn texts(&mut self, before: Option<&Entry>, after: Option<&Entry>) -> Option<(String, String)> {
+        let one = |entry: Option<&Entry>| match entry {
+            None => Some(String::new()),
+            Some(entry) => raw(entry).filter(|text| text.len() <= FILE_BYTES).map(str::to_owned),
+        };
+        let (before, after) = (one(before)?, one(after)?);
+        let bytes = before.len().saturating_add(after.len());
+        let lines = before.lines().count().saturating_add(after.lines().count());
+        if bytes > FILE_BYTES || lines > FILE_LINES {
+            return None;
+        }
+        self.bytes = self.bytes.checked_sub(bytes)?;
+        self.lines = self.lines.checked_sub(lines)?;
+        Some((masked(&before), masked(&after)))
     }
 }
 
 /// The content of a text file, with hashes of passwords masked.
 pub fn text(entry: &Entry) -> Option<String> {
+    raw(entry).map(masked)
+}
+
+/// As it is. Not for people: it may have hashes of passwords.
+fn raw(entry: &Entry) -> Option<&str> {
     let Content::File(bytes) = &entry.content else { return None };
     let text = std::str::from_utf8(bytes.expose()).ok()?;
     let is_text = !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t' | '\r'));
-    is_text.then(|| masked(text))
+    is_text.then_some(text)
 }
 
 fn unified(before: &str, after: &str) -> Vec<String> {
     let diff = TextDiff::from_lines(before, after);
     diff.unified_diff().context_radius(3).to_string().lines().map(str::to_owned).collect()
 }
+
+/// By so many characters a hash of a password is known.
+const BEGIN: usize = 64;
 
 /// Masks hashes of passwords, `$ID$…` (crypt(5)). Equal hashes look equal, so that a change is seen.
 fn masked(text: &str) -> String {
@@ -174,9 +218,13 @@ fn masked(text: &str) -> String {
     while let Some(at) = rest.find('$') {
         let (before, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
         out.push_str(before);
-        let end = from.find(|c: char| !(c.is_ascii_alphanumeric() || "$./=,+-_".contains(c))).unwrap_or(from.len());
-        let (word, after) = from.split_at_checked(end).unwrap_or((from, ""));
-        if is_hash(word) {
+        let is_other = |c: char| !(c.is_ascii_alphanumeric() || "$./=,+-_".contains(c));
+        // The beginning tells, and a text of nothing but these characters is not read again for each of them.
+        let begin = from.char_indices().take(BEGIN).find(|(_, c)| is_other(*c)).map(|(at, _)| at);
+        let begin = from.get(..begin.unwrap_or(BEGIN.min(from.len()))).unwrap_or_default();
+        if is_hash(begin) {
+            let end = from.find(is_other).unwrap_or(from.len());
+            let (word, after) = from.split_at_checked(end).unwrap_or((from, ""));
             let digest = hex::encode(sha256(word.as_bytes()).get(..3).unwrap_or_default());
             out.push_str(&format!("[hash of a password, {digest}]"));
             rest = after;
@@ -245,14 +293,47 @@ mod tests {
             "added etc/c\n+file 0644 0:0\n@@ -0,0 +1 @@\n+new",
         ];
         assert_eq!(shown[..4], want);
-        assert!(
-            shown[4].starts_with("changed etc/x\n-file 0644 0:0, 2 bytes that are no text, sha256 "),
-            "{}",
-            shown[4]
-        );
+        assert!(shown[4].starts_with("changed etc/x\n-file 0644 0:0, 2 bytes, no text, sha256 "), "{}", shown[4]);
         assert_eq!(shown.len(), 5);
         assert_eq!(differences(None, &new).len(), 5);
         assert!(differences(Some(&new), &new).is_empty());
+    }
+
+    /// The attack: a node sends files that take minutes to compare, and fill the terminal of the administrator who looks at them.
+    #[test]
+    fn long_files_are_told_by_length_and_digest() {
+        let lines = |count: usize, word: &str| (0..count).map(|n| format!("{word}{n}\n")).collect::<String>();
+        let long = |word: &str| file("etc/x", 0o644, lines(500_000, word).as_bytes());
+        let only = |old: Option<Entry>, new: Entry| {
+            let old = old.map(|old| bundle(&[], vec![old]));
+            differences(old.as_ref(), &bundle(&[], vec![new])).remove(0).lines
+        };
+        let (old, new) = (long("a"), long("b"));
+        let about = |entry: &Entry| {
+            let Content::File(bytes) = &entry.content else { panic!() };
+            let (length, digest) = (bytes.expose().len(), hex::encode(&sha256(bytes.expose())));
+            format!("file 0644 0:0, {length} bytes, too long to be compared here, sha256 {digest}")
+        };
+        assert_eq!(only(Some(old.clone()), new.clone()), [format!("-{}", about(&old)), format!("+{}", about(&new))]);
+        assert_eq!(only(None, new.clone()), [format!("+{}", about(&new))]);
+        // Many lines are slow, and many bytes fill a screen.
+        assert_eq!(only(None, file("etc/x", 0o644, &b"\n".repeat(4001))).len(), 1);
+        assert_eq!(only(None, file("etc/x", 0o644, &b"x".repeat(256 * 1024 + 1))).len(), 1);
+        assert_eq!(only(None, file("etc/x", 0o644, lines(4000, "x").as_bytes())).len(), 4002);
+        // So do many files: the last ones have a line each.
+        let text = "x".repeat(79) + "\n";
+        let many = (0..2000).map(|n| file(&format!("etc/x{n:04}"), 0o644, text.repeat(10).as_bytes())).collect();
+        let all = differences(None, &bundle(&[], many));
+        let shown: usize = all.iter().flat_map(|one| &one.lines).map(String::len).sum();
+        assert!(all.len() == 2000 && all[0].lines.len() == 12 && all[1999].lines.len() == 1);
+        assert!(shown < 2 * ALL_BYTES, "{shown}");
+        // A text of one character after the other that begins a hash is read once.
+        assert_eq!(only(None, file("etc/x", 0o644, &b"$".repeat(250_000))).len(), 4);
+        assert_eq!(text_of(&"$6$".repeat(4_000_000)).len(), "[hash of a password, 123456]".len());
+    }
+
+    fn text_of(content: &str) -> String {
+        text(&file("etc/x", 0o644, content.as_bytes())).unwrap()
     }
 
     /// The accident: a diff goes into a ticket or a chat, and with it the hash of root's password.

@@ -3,6 +3,9 @@
 use imprint::bundle::answer::{Stand, Standing};
 use imprint::hex;
 
+use crate::bundle_key;
+use crate::enrol::{Desk, EnrolError};
+use crate::record::Record;
 use crate::store::{Books, BundleRow, BundleState, StoreError};
 
 /// A version with so many bytes or fewer comes with its bytes at once.
@@ -48,23 +51,31 @@ pub(super) fn standing(row: &BundleRow, next: u64) -> Standing {
 }
 
 /// What a node gets that asks for its bundle; with a tag, how it stands with the bundle that it has sent.
-pub fn look(books: &Books, node: &str, tag: Option<&[u8; 32]>) -> Result<Look, StoreError> {
+pub fn look(desk: &Desk<'_>, node: &str, tag: Option<&[u8; 32]>) -> Result<Look, EnrolError> {
+    let books: &Books = desk.changes;
     let newest = books.newest_bundle(node)?;
     let next = newest.as_ref().and_then(|row| row.counter).unwrap_or_default().saturating_add(1);
-    let current = newest.as_ref().filter(|row| row.state == BundleState::Approved);
+    let current = match newest.as_ref().filter(|row| row.state == BundleState::Approved) {
+        None => None,
+        Some(_) => current(desk, node)?,
+    };
+    let is_removed = newest.as_ref().is_some_and(|row| row.state == BundleState::Removed);
     let bare = |stand| Ok(Look::Stands(Standing::new(stand, next)));
     let Some(tag) = tag else {
         if books.renewal(node)?.is_some() {
             return bare(Stand::Renew);
         }
-        if let Some(row) = current {
-            return version(books, row);
+        if let Some(row) = &current {
+            return Ok(version(books, row)?);
         }
         if let Some(row) = books.pending_bundle(node)? {
             return Ok(Look::Stands(standing(&row, next)));
         }
-        if newest.is_some() {
+        if is_removed {
             return bare(Stand::Removed);
+        }
+        if newest.is_some() {
+            return bare(Stand::None);
         }
         // Denied is what a node hears that has nothing else. After `renew` it may try again, and the row has no tag.
         let last = books.bundles(node)?.pop().filter(|row| row.tag.is_some());
@@ -73,29 +84,38 @@ pub fn look(books: &Books, node: &str, tag: Option<&[u8; 32]>) -> Result<Look, S
     let Some(row) = books.bundle_of_tag(node, tag)? else { return bare(Stand::None) };
     match current {
         // A version that came later counts, too: the node need not wait any more.
-        Some(current) if row.state == BundleState::Approved || current.id >= row.id => version(books, current),
+        Some(current) if row.state == BundleState::Approved || current.id >= row.id => Ok(version(books, &current)?),
         // It was a version, and the newest one was removed.
-        None if row.state == BundleState::Approved => bare(Stand::Removed),
+        None if row.state == BundleState::Approved && is_removed => bare(Stand::Removed),
+        // Or the record names another key now.
+        None if row.state == BundleState::Approved => bare(Stand::None),
         _ => Ok(Look::Stands(standing(&row, next))),
     }
 }
 
 /// How it stands with all bundles of a node: what waits, and the version that is current beside it.
-pub fn stands(books: &Books, node: &str) -> Result<Standing, StoreError> {
+pub fn stands(desk: &Desk<'_>, node: &str) -> Result<Standing, EnrolError> {
+    let books: &Books = desk.changes;
     let newest = books.newest_bundle(node)?;
-    let next = newest.as_ref().and_then(|row| row.counter).unwrap_or_default().saturating_add(1);
-    let version = newest.filter(|row| row.state == BundleState::Approved);
+    let next = newest.and_then(|row| row.counter).unwrap_or_default().saturating_add(1);
+    let version = current(desk, node)?;
     let current = version.as_ref().and_then(|row| row.counter);
     let stands = match (books.pending_bundle(node)?, version) {
         (Some(waits), _) => standing(&waits, next),
         (None, Some(version)) if books.renewal(node)?.is_none() => standing(&version, next),
-        _ => match look(books, node, None)? {
+        _ => match look(desk, node, None)? {
             Look::Stands(stands) => stands,
             // There is none, as is seen above, or the node is to make another one.
             Look::Version(_) => Standing::new(Stand::None, next),
         },
     };
     Ok(Standing { current, ..stands })
+}
+
+/// The version that the node gets, if it can open it.
+pub(super) fn current(desk: &Desk<'_>, node: &str) -> Result<Option<BundleRow>, EnrolError> {
+    let Some(row) = desk.changes.node(node)? else { return Ok(None) };
+    Ok(bundle_key::current(desk.changes, &Record::of_store(&row.file, &row.record, desk.urls)?)?)
 }
 
 fn version(books: &Books, row: &BundleRow) -> Result<Look, StoreError> {

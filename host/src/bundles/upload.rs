@@ -195,7 +195,7 @@ fn before(desk: &Desk<'_>, node: &str, tag: &[u8; 32]) -> Result<Result<(Terms, 
         match row.state {
             BundleState::Pending => return Ok(Err(Put::Known(standing(&row, next)))),
             BundleState::Denied => return Ok(Err(Put::Denied(standing(&row, next)))),
-            BundleState::Approved if is_current => {
+            BundleState::Approved if is_current && terms.key.opens(&row) => {
                 // It was asked for another one, and this is what it makes: the content is up to date.
                 changes.bundle_renewed(node)?;
                 return Ok(Err(Put::Known(standing(&row, next))));

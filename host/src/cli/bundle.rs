@@ -1,7 +1,6 @@
 //! `imprint-host bundle`: shows bundles, and hands an administrator's decisions about them to `bundles`. Decides nothing.
 
 use std::fmt::Write as _;
-use std::fs;
 
 use imprint::bundle::{Bundle, Content as Kind};
 use imprint::hex;
@@ -10,7 +9,8 @@ use imprint::time::Timestamp;
 
 use super::args::bundle::{BundleCommand, MakeArgs};
 use super::published::{
-    BundleDiff, BundleEntry, BundleLine, BundleMade, BundlePart, BundleRenewed, BundleShown, BundleSide,
+    BundleDiff, BundleEntry, BundleKept, BundleLine, BundleMade, BundlePart, BundleRenewed, BundleShown, BundleSide,
+    BundlesSigned,
 };
 use super::{Cli, CliError, decided, open, say};
 use crate::bundles::{self, BundleError, Content, Difference, Read, Source, Which, named};
@@ -33,10 +33,11 @@ pub(super) fn bundle(cli: &Cli, command: &BundleCommand, now: Timestamp) -> Resu
                 &format!("approved {}: version {counter} of {node}; the node gets it when it asks again\n", row.code),
             )
         }
-        BundleCommand::Deny { node } => {
-            let row = decided(cli, |state| Ok(bundles::deny(state, node, now)?))?;
+        BundleCommand::Deny { node, code } => {
+            let row = decided(cli, |state| Ok(bundles::deny(state, node, code, now)?))?;
             said(cli, &row, &format!("denied {} of {node}; the same bundle is refused from now on\n", row.code))
         }
+        BundleCommand::Sign { nodes, all } => sign(cli, nodes, *all, now),
         BundleCommand::Rollback { node, counter } => {
             let row = decided(cli, |state| Ok(bundles::rollback(state, node, *counter, now)?))?;
             let next = row.counter.unwrap_or_default();
@@ -55,7 +56,12 @@ pub(super) fn bundle(cli: &Cli, command: &BundleCommand, now: Timestamp) -> Resu
             }
             said(cli, &row, &words)
         }
-        BundleCommand::Renew { node } => {
+        BundleCommand::Renew { node, cancel: true } => {
+            decided(cli, |state| Ok(bundles::keep(state, node, now)?))?;
+            let words = format!("{node} need not make another bundle, and gets the version that there is\n");
+            say::either(cli, &BundleKept { cancelled: node }, &words)
+        }
+        BundleCommand::Renew { node, cancel: false } => {
             decided(cli, |state| Ok(bundles::renew(state, node, now)?))?;
             let words = format!(
                 "{node} makes another bundle at its next boot; until a new one has come it gets none; bundle make ends that\n"
@@ -74,8 +80,8 @@ fn make(cli: &Cli, arguments: &MakeArgs, now: Timestamp) -> Result<(), CliError>
     let mut state = open(cli)?;
     let source = match (from, age) {
         (_, Some(path)) => {
-            let bytes = fs::read(path).map_err(|source| CliError::Read { path: path.clone(), source })?;
-            Source::Age(bytes)
+            let most = usize::try_from(bundles::MAX_UPLOAD).unwrap_or(usize::MAX);
+            Source::Age(bundles::read_file(path, most).map_err(BundleError::Content)?)
         }
         (Some(path), None) => Source::Content(Content::read(path).map_err(BundleError::Content)?),
         (None, None) => Source::Content(bundles::of_record(&state, node)?),
@@ -87,6 +93,29 @@ fn make(cli: &Cli, arguments: &MakeArgs, now: Timestamp) -> Result<(), CliError>
         false => format!("version {counter} of {node}: {code}, {} bytes\n", row.length.saturating_add(row.seal_length)),
     };
     say::either(cli, &BundleMade { bundle: BundleLine::of(&row), unchanged }, &words)
+}
+
+/// Each node by itself, so that what was signed stays signed whatever comes after it.
+fn sign(cli: &Cli, named: &[String], all: bool, now: Timestamp) -> Result<(), CliError> {
+    let nodes = if all { decided(cli, |state| Ok(bundles::unsigned(state)?))? } else { named.to_vec() };
+    let (mut rows, mut failed, mut words) = (Vec::new(), None, String::new());
+    for node in &nodes {
+        match decided(cli, |state| Ok(bundles::sign(state, node, now)?)) {
+            Ok(Some(row)) => {
+                let _ = writeln!(words, "version {} of {node}: {}", row.counter.unwrap_or_default(), row.code);
+                rows.push(row);
+            }
+            Ok(None) => {
+                let _ = writeln!(words, "{node}: the key that signs now has signed its version already");
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    if words.is_empty() && failed.is_none() {
+        words.push_str("nothing to sign: the key that signs now has signed the version of each node\n");
+    }
+    say::either(cli, &BundlesSigned { signed: rows.iter().map(BundleLine::of).collect() }, &words)?;
+    failed.map_or(Ok(()), Err)
 }
 
 fn see<T>(
@@ -148,7 +177,7 @@ fn heading(row: &BundleRow) -> String {
         let _ = writeln!(words, "decided   {at} by {}", line(by));
     }
     if let Some(old) = row.content_of {
-        let _ = writeln!(words, "rollback  to version {old}");
+        let _ = writeln!(words, "content   that of version {old}");
     }
     words
 }

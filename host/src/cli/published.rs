@@ -8,7 +8,8 @@ use imprint::key_code::KeyCode;
 use serde::Serialize;
 
 pub(super) use bundle::{
-    BundleDiff, BundleEntry, BundleLine, BundleMade, BundlePart, BundleRenewed, BundleShown, BundleSide,
+    BundleDiff, BundleEntry, BundleKept, BundleLine, BundleMade, BundlePart, BundleRenewed, BundleShown, BundleSide,
+    BundlesSigned,
 };
 
 /// `init`

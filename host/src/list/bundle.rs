@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use imprint::shown::line;
 use serde::Serialize;
 
+use crate::bundle_key;
 use crate::state::{Error, State};
 use crate::store::{AvailableRow, BundleRow, BundleState};
 
@@ -14,6 +15,8 @@ pub(super) struct Bundle {
     pending: Option<BundleRow>,
     available: Option<AvailableRow>,
     renew: bool,
+    /// The newest version is for another key than the record names now.
+    other_key: bool,
 }
 
 impl Bundle {
@@ -21,7 +24,14 @@ impl Bundle {
         let store = &state.store;
         let (newest, pending) = (store.newest_bundle(node)?, store.pending_bundle(node)?);
         let (available, renew) = (store.available(node)?, store.renewal(node)?.is_some());
-        Ok(Bundle { newest, pending, available, renew })
+        // A record that is not understood says nothing about keys.
+        let other_key = match (&newest, state.record(node)) {
+            (Some(BundleRow { state: BundleState::Approved, .. }), Ok(record)) => {
+                bundle_key::current(store, &record)?.is_none()
+            }
+            _ => false,
+        };
+        Ok(Bundle { newest, pending, available, renew, other_key })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -31,6 +41,9 @@ impl Bundle {
     /// The column `bundle` of the table.
     pub(super) fn text(&self) -> String {
         let version = match &self.newest {
+            Some(BundleRow { counter: Some(counter), state: BundleState::Approved, .. }) if self.other_key => {
+                format!("{counter}, for another key")
+            }
             Some(BundleRow { counter: Some(counter), state: BundleState::Approved, .. }) => counter.to_string(),
             Some(BundleRow { counter: Some(counter), .. }) => format!("{counter}, removed"),
             _ => String::new(),
@@ -79,6 +92,8 @@ pub(super) struct BundleEntry {
     pending: Option<String>,
     /// The node is to make another one.
     renew: bool,
+    /// The newest version is for another key than the record names now, so the node gets none.
+    other_key: bool,
     available: Option<AvailableEntry>,
 }
 
@@ -103,6 +118,7 @@ impl BundleEntry {
             code: newest.map(|row| row.code.clone()),
             pending: bundle.pending.as_ref().map(|row| row.code.clone()),
             renew: bundle.renew,
+            other_key: bundle.other_key,
             available: bundle.available.as_ref().map(|row| AvailableEntry {
                 state: if row.available { "available" } else { "failed" },
                 counter: row.counter,

@@ -305,6 +305,8 @@ impl Worker {
         crash::point("booked");
         if bundles {
             crash::point("bundle booked");
+        }
+        if bundles && writes {
             self.outbox.look();
         }
         if writes {

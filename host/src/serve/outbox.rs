@@ -49,6 +49,9 @@ struct Target {
     tell: Tell,
     store: Mutex<Store>,
     metrics: Arc<Metrics>,
+    /// How often it was looked for new events.
+    #[cfg(test)]
+    looks: std::sync::atomic::AtomicUsize,
 }
 
 impl Outbox {
@@ -80,10 +83,23 @@ impl Outbox {
     ) {
         let mut programs = JoinSet::new();
         for (index, (told, store)) in self.told.iter().zip(stores).enumerate() {
-            let target = Target { told: *told, tell: tell.clone(), store: Mutex::new(store), metrics: metrics.clone() };
+            let target = Target::new(*told, tell.clone(), store, metrics.clone());
             programs.spawn(deliver(self.clone(), index, Arc::new(target), stopped.clone()));
         }
         while programs.join_next().await.is_some() {}
+    }
+}
+
+impl Target {
+    fn new(told: Told, tell: Tell, store: Store, metrics: Arc<Metrics>) -> Target {
+        Target {
+            told,
+            tell,
+            store: Mutex::new(store),
+            metrics,
+            #[cfg(test)]
+            looks: std::sync::atomic::AtomicUsize::new(0),
+        }
     }
 }
 
@@ -91,17 +107,21 @@ async fn deliver(outbox: Arc<Outbox>, index: usize, target: Arc<Target>, mut sto
     let Some(bell) = outbox.bells.get(index) else { return };
     let mut queue = Queue::default();
     let mut running = JoinSet::new();
+    // When to look for new events: at first, after a bell, and some time after the store has failed. Not whenever one was told.
+    let mut look = Some(Instant::now());
     loop {
-        let again = match find(&target, queue.seen()).await {
-            Ok((nodes, last)) => {
-                queue.found(nodes, last);
-                None
-            }
-            Err(why) => {
-                tracing::error!("events for the {}: {why}", target.told.word());
-                Some(Instant::now() + PAUSE)
-            }
-        };
+        if look.is_some_and(|at| at <= Instant::now()) {
+            look = match find(&target, queue.seen()).await {
+                Ok((nodes, last)) => {
+                    queue.found(nodes, last);
+                    None
+                }
+                Err(why) => {
+                    tracing::error!("events for the {}: {why}", target.told.word());
+                    Some(Instant::now() + PAUSE)
+                }
+            };
+        }
         while running.len() < AT_ONCE
             && let Some((node, sent)) = queue.next(Instant::now())
         {
@@ -111,9 +131,13 @@ async fn deliver(outbox: Arc<Outbox>, index: usize, target: Arc<Target>, mut sto
                 (node, done)
             });
         }
-        let next = queue.earliest().into_iter().chain(again).min();
+        let next = queue.earliest().into_iter().chain(look).min();
         tokio::select! {
-            () = bell.notified() => {}
+            () = bell.notified() => {
+                // A bell that rings for each of many events need not make the store be read for each.
+                sleep(Duration::from_millis(1)).await;
+                look = Some(Instant::now());
+            }
             Some(done) = running.join_next(), if !running.is_empty() => {
                 if let Ok((node, done)) = done {
                     queue.done(node, done, Instant::now());
@@ -123,8 +147,6 @@ async fn deliver(outbox: Arc<Outbox>, index: usize, target: Arc<Target>, mut sto
             // Dropping the tasks ends the commands. What they were told is told again.
             _ = stopped.changed() => return,
         }
-        // A bell that rings for each of many events need not make the store be read for each.
-        sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -140,6 +162,8 @@ async fn with_store<T: Send + 'static>(
 
 async fn find(target: &Arc<Target>, since: i64) -> Result<(Vec<String>, i64), String> {
     let told = target.told;
+    #[cfg(test)]
+    target.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     with_store(target, move |store| store.nodes_with_events(told, since)).await
 }
 
@@ -189,4 +213,46 @@ fn failed(target: &Target, node: &str, why: &str, sent: Option<i64>) -> Done {
     target.metrics.told(target.told.word(), "failed");
     tracing::warn!("event of {node}, --{}: {}; it is told again later", target.told.word(), line(why));
     Done::Failed { sent }
+}
+
+#[cfg(test)]
+mod tests {
+    use imprint::payload::EstUrl;
+    use imprint::time::Timestamp;
+
+    use super::*;
+
+    /// The accident: thousands of nodes report, and after each event that was told the whole store is looked through again.
+    #[tokio::test]
+    async fn the_store_is_looked_through_after_a_bell_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, now) = (dir.path().join("imprint.db"), Timestamp::from_secs(1_795_957_200));
+        let url = EstUrl::try_from("https://127.0.0.1:18443/.well-known/est").unwrap();
+        let mut store = Store::create(&path, &[url], now).unwrap();
+        let add = |store: &mut Store, names: std::ops::Range<usize>| {
+            let changes = store.changes().unwrap();
+            names.for_each(|node| changes.add_event(Told::Hook, &format!("node{node}"), "{}", 64, now).unwrap());
+            changes.commit().unwrap();
+        };
+        add(&mut store, 0..40);
+        let tell = Tell { hook: Some("true".parse().unwrap()), webhook: None };
+        let outbox = Arc::new(Outbox::new(&tell));
+        let metrics = Arc::new(Metrics::new(now));
+        let target = Arc::new(Target::new(Told::Hook, tell, Store::open(&path).unwrap(), metrics));
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(deliver(outbox.clone(), 0, target.clone(), stopped));
+        for names in [40..80, 80..120] {
+            while !store.nodes_with_events(Told::Hook, 0).unwrap().0.is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            add(&mut store, names);
+            outbox.look();
+        }
+        while !store.nodes_with_events(Told::Hook, 0).unwrap().0.is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        stop.send(true).unwrap();
+        running.await.unwrap();
+        assert_eq!(target.looks.load(std::sync::atomic::Ordering::Relaxed), 3, "at first, and after each of two bells");
+    }
 }

@@ -9,11 +9,12 @@ use imprint::time::Timestamp;
 
 use super::{Error, State};
 use crate::admission::KeyName;
+use crate::bundle_key;
 use crate::ca;
 use crate::ca::Usage;
 use crate::record::claims::{Claim, Kind};
 use crate::record::{Entitlement, Record};
-use crate::store::{Changes, Event, Holder, NodeRow, Store, StoreError};
+use crate::store::{BundleState, Changes, Event, Holder, NodeRow, Store, StoreError};
 
 /// How nodes are added.
 #[derive(Clone, Default, Debug)]
@@ -61,6 +62,17 @@ pub enum Warning {
         node: String,
         /// How many payloads.
         count: usize,
+    },
+    /// The node's current bundle is for another key than the new record names.
+    BundleKey {
+        /// The node.
+        node: String,
+        /// Its version.
+        counter: u64,
+        /// For whom it was made.
+        was: String,
+        /// The key of the new record.
+        is: String,
     },
     /// The record names an admission key that this host does not know.
     AdmissionKey {
@@ -296,8 +308,14 @@ fn replaced(
         };
         let count = changes.payloads(&node)?.iter().filter(is_good).count();
         if count > 0 {
-            warnings.push(Warning::Payloads { node, count });
+            warnings.push(Warning::Payloads { node: node.clone(), count });
         }
+    }
+    if let (Some(is), None) = (bundle_key::key_of(changes, new)?, bundle_key::current(changes, new)?)
+        && let Some(row) = changes.newest_bundle(&node)?.filter(|row| row.state == BundleState::Approved)
+    {
+        let counter = row.counter.unwrap_or_default();
+        warnings.push(Warning::BundleKey { node, counter, was: row.key, is });
     }
     Ok(warnings)
 }
@@ -309,6 +327,7 @@ impl Warning {
             Warning::Twice { claim, .. } => claim.kind.word(),
             Warning::Renewal { .. } => "renewal",
             Warning::Payloads { .. } => "payloads",
+            Warning::BundleKey { .. } => "bundle_key",
             Warning::AdmissionKey { .. } => "admission_key",
         }
     }
@@ -319,6 +338,7 @@ impl Warning {
             Warning::Twice { node, .. }
             | Warning::Renewal { node, .. }
             | Warning::Payloads { node, .. }
+            | Warning::BundleKey { node, .. }
             | Warning::AdmissionKey { node, .. } => node,
         }
     }
@@ -327,7 +347,10 @@ impl Warning {
     pub fn other(&self) -> Option<&str> {
         match self {
             Warning::Twice { other, .. } => Some(&other.node),
-            Warning::Renewal { .. } | Warning::Payloads { .. } | Warning::AdmissionKey { .. } => None,
+            Warning::Renewal { .. }
+            | Warning::Payloads { .. }
+            | Warning::BundleKey { .. }
+            | Warning::AdmissionKey { .. } => None,
         }
     }
 }
@@ -383,6 +406,11 @@ impl fmt::Display for Warning {
                 f,
                 "{node}: {count} of its payloads were made from the old record, and requests with them are refused; \
                  make another one (imprint-host payload {node})"
+            ),
+            Warning::BundleKey { node, counter, was, is } => write!(
+                f,
+                "{node}: version {counter} of its bundle was made for another key ({was}) than the new record names ({is}), and counts \
+                 as none from now on; make another one (imprint-host bundle make {node}), or the node does"
             ),
             Warning::AdmissionKey { node, key } => write!(
                 f,

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use imprint::payload::EstUrl;
 use imprint::payload::signed::Signer;
 use imprint::time::Timestamp;
 
+use super::sealed::signed_bundles;
 use super::{Error, State};
-use crate::ca::StateError;
-use crate::store::Event;
+use crate::ca::{Ca, Standing, StateError};
+use crate::store::{Changes, Event};
 
 /// A change of the signers.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,10 @@ impl State {
             (Signing::Announce(_), None) => return Err(StateError::NoSigner(self.ca.dir().to_owned()).into()),
             (Signing::New(key) | Signing::Announce(key), _) => self.ca.announce(&turn, key)?,
             (Signing::Rotate(key), _) => self.ca.rotate_signer(&turn, key)?,
-            (Signing::Retire(kid), _) => self.ca.retire_signer(&turn, kid)?,
+            (Signing::Retire(kid), _) => {
+                unused(&changes, &self.ca, &self.urls, kid)?;
+                self.ca.retire_signer(&turn, kid)?
+            }
         };
         let kid = signer.kid();
         let detail = match (signing, before) {
@@ -55,4 +60,16 @@ impl State {
         logged.map_err(|source| Error::SignerUnlogged { what: detail, source })?;
         Ok(signer)
     }
+}
+
+/// An error if a node gets a bundle that this key has signed: without its line no node takes it.
+fn unused(changes: &Changes<'_>, ca: &Ca, urls: &[EstUrl], kid: &str) -> Result<(), Error> {
+    // The one that signs, and one that is not listed, are refused anyway.
+    let is_it =
+        |(signer, standing): &(Signer, Standing)| signer.kid().to_string() == kid && *standing != Standing::Signs;
+    let Some((signer, _)) = ca.signers()?.into_iter().find(is_it) else { return Ok(()) };
+    let kid = signer.kid();
+    let signed = signed_bundles(changes, urls)?.into_iter().filter(|(_, by)| *by == Some(kid));
+    let nodes: Vec<String> = signed.map(|(node, _)| node).collect();
+    if nodes.is_empty() { Ok(()) } else { Err(Error::SignsBundles { kid, nodes }) }
 }

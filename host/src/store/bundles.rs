@@ -135,6 +135,10 @@ pub struct AvailableRow {
     pub detail: Option<String>,
     /// When.
     pub at: Timestamp,
+    /// The certificate that it has shown: another one at each boot. SHA-256.
+    pub certificate: [u8; 32],
+    /// Reports of the node have used up its time until then.
+    pub paced_until: Timestamp,
 }
 
 const BUNDLE: &str = "SELECT id, node, counter, state, tag, key, sha256, code, length, length(seal), made_at, made_by, peer, \
@@ -190,6 +194,20 @@ impl Books {
         self.one(sql, [id], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
+    /// The signed statement of a version. `None`: there is none.
+    pub fn seal(&self, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
+        self.one("SELECT seal FROM bundles WHERE id = ?1 AND seal IS NOT NULL", [id], |row| row.get(0))
+    }
+
+    /// The newest versions of all nodes that have their content.
+    pub fn newest_bundles(&self) -> Result<Vec<BundleRow>, StoreError> {
+        let sql = format!(
+            "{BUNDLE} WHERE state = 'approved'
+             AND counter = (SELECT max(counter) FROM bundles newest WHERE newest.node = bundles.node) ORDER BY node"
+        );
+        self.many(&sql, [], bundle_row)
+    }
+
     /// When an administrator asked the node for another bundle.
     pub fn renewal(&self, node: &str) -> Result<Option<Timestamp>, StoreError> {
         self.one("SELECT asked_at FROM renewals WHERE node = ?1", [node], |row| timestamp(row, 0))
@@ -197,7 +215,7 @@ impl Books {
 
     /// What a node has reported last.
     pub fn available(&self, node: &str) -> Result<Option<AvailableRow>, StoreError> {
-        let sql = "SELECT counter, sha256, state, detail, at FROM available WHERE node = ?1";
+        let sql = "SELECT counter, sha256, state, detail, at, certificate, paced_until FROM available WHERE node = ?1";
         self.one(sql, [node], |row| {
             Ok(AvailableRow {
                 counter: counter(row, 0)?.unwrap_or_default(),
@@ -205,6 +223,8 @@ impl Books {
                 available: row.get::<_, String>(2)? == "available",
                 detail: row.get(3)?,
                 at: timestamp(row, 4)?,
+                certificate: row.get(5)?,
+                paced_until: timestamp(row, 6)?,
             })
         })
     }
@@ -299,10 +319,13 @@ impl Changes<'_> {
 
     /// Stores what a node reports.
     pub fn put_available(&self, node: &str, row: &AvailableRow) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO available (node, counter, sha256, state, detail, at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let state = if row.available { "available" } else { "failed" };
-        self.run(sql, params![node, number(row.counter), row.sha256.as_slice(), state, row.detail, millis(row.at)])
+        let sql =
+            "INSERT OR REPLACE INTO available (node, counter, sha256, state, detail, at, certificate, paced_until)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let AvailableRow { counter, sha256, available, detail, at, certificate, paced_until } = row;
+        let state = if *available { "available" } else { "failed" };
+        let (counter, sha256, certificate) = (number(*counter), sha256.as_slice(), certificate.as_slice());
+        self.run(sql, params![node, counter, sha256, state, detail, millis(*at), certificate, millis(*paced_until)])
     }
 }
 

@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,7 +82,12 @@ fn reserved() -> (OwnedFd, SocketAddr) {
 impl Site {
     /// `records`: the name of each node, and what its record says about bundles.
     pub fn new(records: &[(String, &str)]) -> Site {
-        let dir = tempfile::tempdir().unwrap();
+        Site::within(&std::env::temp_dir(), records)
+    }
+
+    /// As [`Site::new`], on the disk of this folder.
+    pub fn within(folder: &Path, records: &[(String, &str)]) -> Site {
+        let dir = tempfile::tempdir_in(folder).unwrap();
         let (port, address) = reserved();
         let url = EstUrl::try_from(format!("https://{address}/.well-known/est").as_str()).unwrap();
         let now = Timestamp::system();

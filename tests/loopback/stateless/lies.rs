@@ -145,7 +145,7 @@ fn uploads_that_are_refused() {
         (
             "409 Conflict",
             stands("pending"),
-            "not taken; ask alice, or imprint-host bundle deny node1; then boot again or run imprint console",
+            "not taken; ask alice, or imprint-host bundle deny node1 7K3M-Q0ZT-N4V8-XW1C; then boot again or run imprint console",
         ),
         ("403 Forbidden", stands("denied"), "the bundle 7K3M-Q0ZT-N4V8-XW1C was denied; correct the settings"),
         ("201 Created", b"{\"version\":2,\"bundle\":\"none\",\"next\":1}".to_vec(), "version 2 of the JSON"),

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use imprint::bundle::{UnitAction, Verb};
-use imprint::payload::{Payload, UnitName};
+use imprint::payload::{NodeName, Payload, UnitName};
+use imprint::setting::{Key, Settings};
 use imprint::status::BundleState;
 use imprint_host::bundles::{self, Content, Source};
 use imprint_host::store::AvailableRow;
@@ -22,15 +23,23 @@ const STATELESS: Node = Node { bind: "{ serial = \"VM-0001\" }\nbundle_key = \"p
 const UNIT: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'echo ran >>/run/from-bundle'\n\
                     [Install]\nWantedBy=multi-user.target\n";
 
-/// An administrator makes the node's next bundle.
+/// As the dialogue makes one.
+const HASH: &str = "$6$saltsalt$TVLlQcbpFVof5W3Yz4DTP6gRstiNuHwwTt6GLc1E5n0U0aDehy0S5knV8wiOQSpT0Y77vwPZN.Pq.H91p5hVO1";
+
+/// An administrator makes the node's next bundle. Root has a password by it, as by the dialogue.
 fn make(site: &Site, hostname: &str, unit: &str) {
-    let entries = vec![
+    let mut settings = Settings::default();
+    settings.add(Key::Password, HASH).unwrap();
+    let of_settings = settings.bundle(NodeName::try_from("node1").unwrap(), 1).unwrap();
+    let mut entries = vec![
         file("etc/hostname", &format!("{hostname}\n")),
         file("etc/imprint-laid", "laid\n"),
         file("etc/imprint-new/deep/file", "new\n"),
         file("etc/systemd/system/from-bundle.service", UNIT),
     ];
-    let units = vec![UnitAction { verb: Verb::Enable, unit: UnitName::try_from(unit).unwrap() }];
+    entries.extend_from_slice(of_settings.entries());
+    let mut units = vec![UnitAction { verb: Verb::Enable, unit: UnitName::try_from(unit).unwrap() }];
+    units.extend_from_slice(of_settings.units());
     bundles::make(&mut site.state(), "node1", Source::Content(Content { units, entries }), &[], Timestamp::system())
         .unwrap();
 }
@@ -48,6 +57,8 @@ fn root(work: &Path) -> PathBuf {
     let (image, changed) = (work.join("root.img"), work.join("changed"));
     // The folders of a real system that the sandbox of the unit names.
     std::fs::create_dir_all(changed.join("var/tmp")).unwrap();
+    std::fs::create_dir(changed.join("etc")).unwrap();
+    std::fs::write(changed.join("etc/shadow"), "root:*:20000:0:99999:7:::\n").unwrap();
     let made = Command::new(tests.join("vm/quickstart/small-root"))
         .args([&image, &changed, &tests.join("vm/bundle/report")])
         .output()
@@ -84,6 +95,7 @@ fn each_boot_has_the_current_configuration_without_anybody() {
             (report.part("unit"), report.part("ran")),
             ("ActiveState=active\nUnitFileState=enabled-runtime", "ran")
         );
+        assert!(report.part("shadow").starts_with(&format!("root:{HASH}:")), "{}\n{all}", report.part("shadow"));
         let bundle = report.status().bundle.unwrap();
         assert_eq!((bundle.counter, bundle.state, bundle.error), (counter, BundleState::Available, None), "{all}");
         let row = told(&site).expect("the server knows");

@@ -50,6 +50,17 @@ pub(in crate::cli) enum BundleCommand {
     Deny {
         /// Name of the record
         node: String,
+        /// Code of the bundle, like 7K3M-Q0ZT-N4V8-XW1C
+        code: String,
+    },
+    /// Sign versions anew that another key has signed than the one that signs now: the same content, the next version
+    Sign {
+        /// Names of records
+        #[arg(value_name = "NODE", required_unless_present = "all")]
+        nodes: Vec<String>,
+        /// All nodes whose version another key has signed
+        #[arg(long, conflicts_with = "nodes")]
+        all: bool,
     },
     /// Make a new version with the content of an old one
     Rollback {
@@ -69,6 +80,9 @@ pub(in crate::cli) enum BundleCommand {
     Renew {
         /// Name of the record
         node: String,
+        /// Take that back: the node gets the version that there is
+        #[arg(long)]
+        cancel: bool,
     },
 }
 

@@ -62,6 +62,20 @@ pub(in crate::cli) struct BundleRenewed<'a> {
     pub(in crate::cli) renew: &'a str,
 }
 
+/// `bundle renew --cancel`
+#[derive(Serialize)]
+pub(in crate::cli) struct BundleKept<'a> {
+    /// The node.
+    pub(in crate::cli) cancelled: &'a str,
+}
+
+/// `bundle sign`
+#[derive(Serialize)]
+pub(in crate::cli) struct BundlesSigned<'a> {
+    /// The new versions.
+    pub(in crate::cli) signed: Vec<BundleLine<'a>>,
+}
+
 /// `bundle show`
 #[derive(Serialize)]
 pub(in crate::cli) struct BundleShown<'a> {
@@ -186,5 +200,8 @@ mod tests {
         );
         assert_eq!(crate::json::line(&diff), want);
         assert_eq!(crate::json::line(&BundleRenewed { renew: "n" }), "{\"renew\":\"n\"}");
+        assert_eq!(crate::json::line(&BundleKept { cancelled: "n" }), "{\"cancelled\":\"n\"}");
+        let signed = crate::json::line(&BundlesSigned { signed: vec![BundleLine::of(&row)] });
+        assert_eq!(signed, format!("{{\"signed\":[{}}}]}}", common("", "")));
     }
 }

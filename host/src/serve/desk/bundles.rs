@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use imprint::bundle::answer::{Report, Standing};
+use imprint::digest::sha256;
 
-use crate::bundles::{self, BadUpload, Checked, Look, May, Put, Reported, Upload};
+use crate::bundles::{self, BadUpload, Checked, Look, May, Put, Reported, Reporter, Upload};
 use crate::enrol::{self, Alarm, Client, Desk as Bench, EnrolError, Refusal};
 use crate::store::Told;
 
@@ -72,10 +73,10 @@ pub(super) fn one(
     let changes = bench.changes;
     let told = match &ask.what {
         What::Look { tag } => {
-            let look = bundles::look(changes, &node, tag.as_ref())?;
+            let look = bundles::look(bench, &node, tag.as_ref())?;
             Answered::Look(node, look)
         }
-        What::Stands => Answered::Stands(bundles::stands(changes, &node)?),
+        What::Stands => Answered::Stands(bundles::stands(bench, &node)?),
         What::Bytes { id } => Answered::Bytes(bundles::bytes_of(changes, *id)?),
         What::MayUpload { tag } => {
             let may = bundles::may_upload(bench, &node, tag, peer)?;
@@ -86,7 +87,8 @@ pub(super) fn one(
             Answered::Put(node, put)
         }
         What::Report(report) => {
-            let reported = bundles::report(bench, &node, report, tell, peer)?;
+            let from = Reporter { node: &node, certificate: sha256(&ask.certificate), peer };
+            let reported = bundles::report(bench, &from, report, tell)?;
             Answered::Reported(node, reported)
         }
     };

@@ -331,6 +331,9 @@ async fn available(State(shared): Server, Extension(peer): Extension<Peer>, requ
             tracing::info!("{node} from {} has reported", peer.peer);
             StatusCode::NO_CONTENT.into_response()
         }
+        // A node that says the same again, or is let wait, fills no log.
+        Ok(Answered::Reported(_, Reported::Known)) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Answered::Reported(_, Reported::Later(after, why))) => later(StatusCode::TOO_MANY_REQUESTS, after, &why),
         Ok(Answered::Reported(_, Reported::Unknown(why))) => plain(StatusCode::BAD_REQUEST, &why),
         Ok(_) => busy(),
         Err(refused) => *refused,

@@ -13,6 +13,8 @@ use crate::inject::command::{PLAIN, SHELL, Script};
 
 /// How long the command may take.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long a command that has failed may hold its standard error open: a program of it may have left the group.
+const REST: Duration = Duration::from_secs(5);
 /// The most of its standard error that is quoted, in bytes.
 const SAID: u64 = 1000;
 
@@ -51,13 +53,21 @@ pub(super) async fn tell(command: &Script, event: &str) -> Result<(), String> {
         let ((), status) = tokio::join!(write, child.wait());
         status
     });
-    // Programs that the command has left behind may hold its standard error open: what was said until its end is enough.
+    // Programs that the command has left behind may hold its standard error open. If it has failed, they end with it, and what was
+    // said is read to its end.
+    let mut group = Some(group);
     let mut said = Vec::new();
     let status = {
         tokio::pin!(read);
         tokio::pin!(ended);
         tokio::select! {
-            status = &mut ended => status,
+            status = &mut ended => {
+                if !matches!(&status, Ok(Ok(status)) if status.success()) {
+                    drop(group.take());
+                    said = timeout(REST, &mut read).await.unwrap_or_default();
+                }
+                status
+            }
             words = &mut read => {
                 said = words;
                 ended.await
@@ -66,7 +76,9 @@ pub(super) async fn tell(command: &Script, event: &str) -> Result<(), String> {
     };
     match status {
         Ok(Ok(status)) if status.success() => {
-            group.leave();
+            if let Some(group) = group.take() {
+                group.leave();
+            }
             Ok(())
         }
         Ok(Ok(status)) => {

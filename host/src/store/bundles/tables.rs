@@ -50,7 +50,9 @@ CREATE TABLE available (
     sha256 BLOB NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('available', 'failed')),
     detail TEXT,
-    at INTEGER NOT NULL
+    at INTEGER NOT NULL,
+    certificate BLOB NOT NULL CHECK (length(certificate) = 32),
+    paced_until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 -- What programs are told, for each of them by itself. A row goes once the program has it.
 CREATE TABLE outbox (
@@ -61,4 +63,5 @@ CREATE TABLE outbox (
     at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX outbox_in_order ON outbox (target, node, id);
+CREATE INDEX outbox_by_target ON outbox (target, id);
 ";
