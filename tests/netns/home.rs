@@ -143,7 +143,7 @@ impl Machine {
         // The node's own network: what it does there must be seen in /proc/sys.
         std::os::unix::fs::symlink("/proc/sys", root.path().join("proc/sys")).unwrap();
         write("imprint/site", &format!("{pin}\n"));
-        ["run/.keep", "dev/.keep", "etc/initrd-release"].map(|path| write(path, ""));
+        ["run/.keep", "dev/.keep", "etc/initrd-release"].iter().for_each(|path| write(path, ""));
         for device in ["random", "urandom"] {
             std::os::unix::fs::symlink(format!("/dev/{device}"), root.path().join("dev").join(device)).unwrap();
         }
