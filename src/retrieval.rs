@@ -92,6 +92,15 @@ pub struct Retrieval<'a> {
     /// The connection of the first site, as long as the server keeps it open.
     open: Option<(HttpsUrl, Open<Strict>)>,
     part: Option<Part>,
+    /// The bundle that came last, so that it need not come twice.
+    whole: Option<Whole>,
+}
+
+/// A bundle as its server sent it.
+struct Whole {
+    url: HttpsUrl,
+    etag: String,
+    sealed: Vec<u8>,
 }
 
 struct Site {
@@ -133,7 +142,7 @@ impl<'a> Retrieval<'a> {
                 sites.push(Site { url, failed: None, over: false, not_before: None, resumes: true });
             }
         }
-        Retrieval { context, sites, open: None, part: None }
+        Retrieval { context, sites, open: None, part: None, whole: None }
     }
 
     /// The server that answered last.
@@ -328,6 +337,8 @@ impl<'a> Retrieval<'a> {
                 if let Some(part) = self.resumable(url) {
                     head.field("Range", &format!("bytes={}-", part.bytes.len()));
                     head.field("If-Range", &part.etag);
+                } else if let Some(whole) = self.whole.as_ref().filter(|whole| whole.url == *url) {
+                    head.field("If-None-Match", &whole.etag);
                 }
                 head.with(&[])
             }
@@ -348,7 +359,17 @@ impl<'a> Retrieval<'a> {
         match response.status {
             200 => {
                 self.part = None;
+                self.whole = self.url().zip(response.etag.as_ref().and_then(part::strong)).map(|(url, etag)| Whole {
+                    url: url.clone(),
+                    etag,
+                    sealed: response.body.clone(),
+                });
                 Ok(Got::Sealed(response.body))
+            }
+            // What was asked with If-None-Match (RFC 9110 §15.4.5).
+            304 => {
+                let whole = self.whole.as_ref().filter(|whole| Some(&whole.url) == self.url());
+                whole.map(|whole| Got::Sealed(whole.sealed.clone())).ok_or_else(|| error::of(&response))
             }
             206 | 416 => {
                 let whole = self.part.take().ok_or_else(|| error::of(&response))?.whole(&response);

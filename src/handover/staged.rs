@@ -5,6 +5,7 @@
 //! The order of the writes makes each state that a kill can leave a state that the next run understands: `bundle.json` appears after
 //! the tar that it describes, and the tar goes after `applied` says that nobody needs it any more.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -165,22 +166,23 @@ pub fn is_anew(directory: &Path) -> bool {
     directory.join(ANEW).exists()
 }
 
-/// How many of the bundle's units were started, as [`started`] has recorded it.
-pub fn how_many_started(directory: &Path, counter: u64) -> Result<usize, HandoverError> {
+/// Which of the bundle's units were started, by their place in the manifest, as [`started`] has recorded it.
+pub fn which_started(directory: &Path, counter: u64) -> Result<BTreeSet<usize>, HandoverError> {
     let path = directory.join(STARTED);
     let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         text => text.map_err(|source| HandoverError::Read { path, source })?,
     };
     let mut words = text.split_whitespace();
     // That of another bundle says nothing about this one; nor does what cannot be read.
     let same = words.next().and_then(|word| word.parse().ok()) == Some(counter);
-    Ok(words.next().and_then(|word| word.parse().ok()).filter(|_| same).unwrap_or_default())
+    Ok(words.filter(|_| same).filter_map(|word| word.parse().ok()).collect())
 }
 
-/// Records that so many of the bundle's units were started, so that nothing is started twice when the report has to be repeated.
-pub fn started(directory: &Path, counter: u64, units: usize) -> Result<(), HandoverError> {
-    put(directory, STARTED, format!("{counter} {units}\n").as_bytes(), 0o644)
+/// Records which of the bundle's units were started, so that nothing is started twice when the report has to be repeated.
+pub fn started(directory: &Path, counter: u64, units: &BTreeSet<usize>) -> Result<(), HandoverError> {
+    let units: String = units.iter().map(|unit| format!(" {unit}")).collect();
+    put(directory, STARTED, format!("{counter}{units}\n").as_bytes(), 0o644)
 }
 
 /// Removes what an earlier run has left for `imprint apply`: it was never handed over.
@@ -311,11 +313,13 @@ mod tests {
     #[test]
     fn units_of_another_bundle_do_not_count() {
         let folder = folder();
-        assert_eq!(how_many_started(folder.path(), 7).unwrap(), 0);
-        started(folder.path(), 7, 2).unwrap();
-        assert_eq!(how_many_started(folder.path(), 7).unwrap(), 2);
-        assert_eq!(how_many_started(folder.path(), 8).unwrap(), 0);
+        let none = BTreeSet::new();
+        assert_eq!(which_started(folder.path(), 7).unwrap(), none);
+        let some = BTreeSet::from([0, 2]);
+        started(folder.path(), 7, &some).unwrap();
+        assert_eq!(which_started(folder.path(), 7).unwrap(), some);
+        assert_eq!(which_started(folder.path(), 8).unwrap(), none);
         fs::write(folder.path().join(STARTED), "garbage").unwrap();
-        assert_eq!(how_many_started(folder.path(), 7).unwrap(), 0);
+        assert_eq!(which_started(folder.path(), 7).unwrap(), none);
     }
 }

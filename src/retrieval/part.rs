@@ -61,7 +61,7 @@ impl Part {
 }
 
 /// A weak tag says nothing about bytes (RFC 9110 §8.8.1). It goes into a request as it came, so it has only what a tag may have.
-fn strong(etag: &Printable) -> Option<String> {
+pub(super) fn strong(etag: &Printable) -> Option<String> {
     let inner = etag.as_str().strip_prefix('"')?.strip_suffix('"')?;
     let plain = inner.len() <= 128 && inner.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
     plain.then(|| etag.as_str().to_owned())

@@ -10,7 +10,8 @@ use super::apply::record;
 use super::tell::report;
 use crate::apply::root;
 use crate::bundle::{UnitAction, Verb};
-use crate::console::say;
+use crate::chain::chain;
+use crate::console::{complain, say};
 use crate::error::{Error, UseError};
 use crate::handover::staged::{self, Description};
 use crate::payload::UnitName;
@@ -57,19 +58,30 @@ fn shown(machine: &Path, directory: &Path, counter: u64) -> Result<(), UseError>
     }
 }
 
-/// Does what the bundle wants with its units, in order, from the first one on that was not done.
+/// Does what the bundle wants with its units, in order, and leaves out what was done before. One that fails keeps none of those
+/// behind it from their start; the first failure is the error.
 fn start(directory: &Path, bundle: &Description) -> Result<(), UseError> {
     let actions: Vec<UnitAction> = bundle.units.iter().map(action).collect::<Result<_, _>>()?;
-    let before = staged::how_many_started(directory, bundle.counter)?;
-    for (number, action) in (1..).zip(&actions).skip(before) {
-        let unit = action.unit.as_str();
-        for words in commands(action.verb) {
-            systemctl(action, &[*words, &[unit]].concat())?;
+    let mut done = staged::which_started(directory, bundle.counter)?;
+    let mut failed = None;
+    for (number, action) in actions.iter().enumerate() {
+        if done.contains(&number) {
+            continue;
         }
-        say(&action.to_string());
-        staged::started(directory, bundle.counter, number)?;
+        let unit = action.unit.as_str();
+        match commands(action.verb).iter().try_for_each(|words| systemctl(action, &[*words, &[unit]].concat())) {
+            Ok(()) => {
+                say(&action.to_string());
+                done.insert(number);
+                staged::started(directory, bundle.counter, &done)?;
+            }
+            Err(error) => {
+                complain(&chain(&error));
+                failed.get_or_insert(error);
+            }
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 fn action((verb, unit): &(String, String)) -> Result<UnitAction, UseError> {

@@ -106,9 +106,13 @@ impl fmt::Display for StatelessError {
                 write!(f, "another bundle, {code}, waits for approval, so this one was not taken; ")?;
                 match who {
                     Some(who) => write!(f, "{who}")?,
-                    None => write!(f, "run imprint-host bundle approve {node} {code}")?,
+                    None => write!(
+                        f,
+                        "look at it there (imprint-host bundle diff {node}), and run: imprint-host bundle deny {node} {code}, or \
+                         approve {node} {code}"
+                    )?,
                 }
-                write!(f, ", or imprint-host bundle deny {node} {code}; then boot again or run imprint console")
+                f.write_str("; then boot again or run imprint console")
             }
             StatelessError::Denied { node, named: Named { code, own }, who } => {
                 let says = if *own { "" } else { "the server says that " };

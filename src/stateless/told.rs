@@ -58,7 +58,8 @@ pub(super) fn waits(say: &dyn Fn(&str), node: &NodeName, named: &Named, url: Opt
     say(&match own {
         true => format!("compare the code there and run: imprint-host bundle approve {node} {code}"),
         false => format!(
-            "look at it there (imprint-host bundle show {node}), and run: imprint-host bundle approve {node} {code}"
+            "look at it there (imprint-host bundle diff {node}), and run: imprint-host bundle deny {node} {code}, or approve \
+             {node} {code}"
         ),
     });
 }

@@ -359,8 +359,9 @@ fn other_settings_do_not_wait_for_those_that_wait_already() {
     let approve = || site.approve();
     let error = node.boot(Boot { settings: settings("new"), meanwhile: &approve, ..Boot::default() }).err().unwrap();
     let want = format!(
-        "another bundle, {code}, waits for approval, so this one was not taken; ask an administrator to run: imprint-host bundle \
-         approve node1 {code}, or imprint-host bundle deny node1 {code}; then boot again or run imprint console"
+        "another bundle, {code}, waits for approval, so this one was not taken; ask an administrator to look at it (imprint-host \
+         bundle diff node1), and to run: imprint-host bundle deny node1 {code}, or approve node1 {code}; then boot again or run \
+         imprint console"
     );
     assert_eq!(chain(&error), want);
     // Without settings and without imprint.bundle=new, what waits is what the node is to have.
@@ -372,7 +373,10 @@ fn other_settings_do_not_wait_for_those_that_wait_already() {
     let want =
         format!("the server says that bundle {code} waits for approval at {}; this node did not make it", node.url);
     assert!(first.starts_with(&want), "{first}");
-    assert!(second.ends_with(&format!("run: imprint-host bundle approve node1 {code}")), "{second}");
+    let want = format!(
+        "(imprint-host bundle diff node1), and run: imprint-host bundle deny node1 {code}, or approve node1 {code}"
+    );
+    assert!(second.ends_with(&want), "{second}");
 }
 
 /// Accident: a person has typed a new bundle in an earlier boot (`imprint.bundle=new`), and the power fails while it waits. The version

@@ -18,7 +18,11 @@ fn comes_up(way: Way, init: Init, kernel: Kernel) {
     let site = Site::typical();
     let machine = machine(kernel).init(init);
     let (machine, medium, place) = match way {
-        Way::Iso => (machine.optical(&site.config_drive(&site.payload)), Medium::ConfigDrive, "sr0 (IMPRINT)"),
+        Way::Iso => {
+            // Of an image for stateless nodes, too. This payload asks for no bundle.
+            let machine = machine.append("imprint.set.hostname=never imprint.bundle=new");
+            (machine.optical(&site.config_drive(&site.payload)), Medium::ConfigDrive, "sr0 (IMPRINT)")
+        }
         Way::Fat => {
             let drive = site.work.path().join("config-drive.img");
             std::fs::write(&drive, &*imprint_host::vfat::image(&site.payload).unwrap()).unwrap();
@@ -35,6 +39,8 @@ fn comes_up(way: Way, init: Init, kernel: Kernel) {
     };
     let report = machine.boot();
     came_up_from(&report, medium, place);
+    assert_ne!(report.part("hostname"), "never");
+    assert!(report.part("staged").contains("No such file"), "{}", report.part("staged"));
     assert_eq!(report.console.contains("no site pin"), way != Way::Initramfs, "{}", report.console);
     openssl_agrees(&report, &site.work.path().join("state/root.pem"));
     let private = report.mount("/run/imprint/private");

@@ -38,7 +38,11 @@ pub(super) fn standing(row: &BundleRow, next: u64) -> Standing {
     let BundleRow { node, code, tag, counter, .. } = row;
     let (stand, who) = match row.state {
         BundleState::Pending => {
-            (Stand::Pending, Some(format!("ask an administrator to run: imprint-host bundle approve {node} {code}")))
+            let who = format!(
+                "ask an administrator to look at it (imprint-host bundle diff {node}), and to run: imprint-host bundle deny {node} \
+                 {code}, or approve {node} {code}"
+            );
+            (Stand::Pending, Some(who))
         }
         BundleState::Approved => (Stand::Approved, None),
         BundleState::Denied => {

@@ -312,6 +312,33 @@ fn the_network_is_kept_during_a_long_transfer() {
     assert!(kept.get() >= 10, "{kept:?}");
 }
 
+/// A boot that wants a new bundle looks at the one that is there, and asks again by the tag of its words: the same bytes do not
+/// come twice. A 304 to a node that has nothing is none of the answers.
+#[test]
+fn a_bundle_that_has_not_changed_comes_once() {
+    let good = sealed("good", 3);
+    let tag = etag(&good);
+    let of_bundle = move |request: &Request| {
+        let head = &request.head;
+        if head.starts_with("GET /.well-known/imprint/standing ") {
+            reply("200 OK", &[], b"{\"version\":1,\"bundle\":\"approved\",\"next\":3}")
+        } else if head.contains(&format!("If-None-Match: {}\r\n", &tag[6..])) {
+            reply("304 Not Modified", std::slice::from_ref(&tag), b"")
+        } else {
+            reply("200 OK", std::slice::from_ref(&tag), &good)
+        }
+    };
+    let (server, node, _home) = lying(Ending::Notify, of_bundle);
+    let (description, hostname) = node.booted(Boot { settings: settings("good"), new: true, ..Boot::default() });
+    assert_eq!((description.counter, hostname.as_str()), (3, "good"));
+    let heads: Vec<String> = server.requests().into_iter().map(|request| request.head).collect();
+    let of_bundle = heads.iter().filter(|head| head.starts_with("GET /.well-known/imprint/bundle"));
+    let told: Vec<bool> = of_bundle.map(|head| head.contains("If-None-Match: ")).collect();
+    assert_eq!(told, [false, true], "{heads:?}");
+    let error = server_error(reply("304 Not Modified", &[], b"")).to_string();
+    assert!(error.starts_with("the configuration server refuses the request: 304"), "{error}");
+}
+
 /// The first half of an answer. The connection breaks behind it.
 fn half(bytes: &[u8], etag: &str) -> Vec<u8> {
     let whole = reply("200 OK", &[etag.to_owned()], bytes);
