@@ -104,6 +104,8 @@ struct Consoles<'a> {
     all: Vec<Console>,
     quiet: Quiet,
     owner: Option<usize>,
+    /// The question at which the owner has taken the dialogue.
+    since: Option<usize>,
 }
 
 fn run<T>(
@@ -117,7 +119,7 @@ fn run<T>(
     let (mut signals, held) = Signals::catch().map_err(SetupError::Watch)?;
     let all =
         places.into_iter().map(|place| Console { place, port: None, stalled: false, echo: Echo::default() }).collect();
-    let mut consoles = Consoles { root, all, quiet: Quiet::default(), owner: None };
+    let mut consoles = Consoles { root, all, quiet: Quiet::default(), owner: None, since: None };
     let mut script = Script::new(start);
     let mut log = Log::open(root);
     let deadline = limits.limit.map(Deadline::after);
@@ -146,6 +148,8 @@ fn run<T>(
                     if consoles.owner == Some(number) {
                         consoles.owner = None;
                         script.away();
+                        let words = format!("{} is gone; Enter goes on here", consoles.name(number));
+                        consoles.tell(|other| other != number, &words);
                     }
                     0
                 }
@@ -251,8 +255,9 @@ impl Consoles<'_> {
         }
         if self.owner == Some(number) {
             self.owner = None;
-            // What it has sent so far is no answer.
+            // What it has sent so far is no answer, and its line ends took no defaults.
             script.typed(b"\x15", &mut Vec::new());
+            script.back_to(self.since);
             script.away();
         }
         self.tell(|other| other == number, "this line sends back what it gets, so nothing that it sends is an answer");
@@ -270,7 +275,7 @@ impl Consoles<'_> {
         if !first && !character {
             return false;
         }
-        self.owner = Some(number);
+        (self.owner, self.since) = (Some(number), script.question());
         if self.all.len() > 1 {
             self.tell(|other| other != number, &self.elsewhere(number));
         }
@@ -285,8 +290,11 @@ impl Consoles<'_> {
     }
 
     fn elsewhere(&self, owner: usize) -> String {
-        let name = self.all.get(owner).map_or("another console", |console| console.place.name.as_str());
-        format!("the answers are typed at {name}; type a letter here to take over")
+        format!("the answers are typed at {}; type a letter here to take over", self.name(owner))
+    }
+
+    fn name(&self, number: usize) -> &str {
+        self.all.get(number).map_or("another console", |console| console.place.name.as_str())
     }
 
     fn tell(&mut self, whom: impl Fn(usize) -> bool, words: &str) {

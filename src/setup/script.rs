@@ -134,6 +134,25 @@ impl Script {
         }
     }
 
+    /// The number of the question, while the questions are asked one after the other.
+    pub fn question(&self) -> Option<usize> {
+        match self.at {
+            At::Ask(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Asks again from this question on, if the questions are still asked one after the other.
+    pub fn back_to(&mut self, question: Option<usize>) {
+        if let (Some(before), Some(now)) = (question, self.question())
+            && before < now
+        {
+            self.typed.clear();
+            self.at = At::Ask(before);
+            self.typed.secret = self.is_secret();
+        }
+    }
+
     /// Takes bytes that were typed. What the terminal is to show is added to `out`.
     pub fn typed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Option<End> {
         for byte in bytes {
