@@ -357,7 +357,10 @@ fn what_no_bundle_is_made_of() {
 fn a_tag_alone_takes_back_no_renewal() {
     let site = Site::new(&[("node1".to_owned(), PAYLOAD), ("node2".to_owned(), "bundle_key = \"image\"")]);
     let _server = site.serve(Tell::default());
-    let asked = |node: &Node| site.get(node, None, "").unwrap().standing().bundle == Stand::Renew;
+    let asked = |node: &Node| {
+        let answer = site.get(node, None, "").unwrap();
+        answer.status == 404 && answer.standing().bundle == Stand::Renew
+    };
     let log = || -> Vec<String> {
         let events = site.state().store.log(100).unwrap();
         events.into_iter().filter(|event| event.event == "bundle").map(|event| event.detail).collect()

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_long_text_is_read_once() {
         for text in ["$6$", "$", ":$6$a", "=$y$\n"] {
-            let text = text.repeat(1_000_000);
+            let text = text.repeat(100_000);
             assert_eq!(masked(&text), text);
         }
     }
