@@ -20,6 +20,8 @@ pub use error::OutputError;
 pub struct Output {
     path: PathBuf,
     target: Target,
+    /// Whether a file that is there already stays as it is.
+    fresh: bool,
 }
 
 enum Target {
@@ -38,6 +40,8 @@ pub enum Staged {
         file: NamedTempFile,
         /// Its final path.
         at: PathBuf,
+        /// Whether a file that is there already stays as it is.
+        fresh: bool,
     },
     /// A stream. Nothing was written yet.
     Stream {
@@ -94,7 +98,16 @@ impl Output {
         {
             return Err(OutputError::NoDevice(path.to_owned()));
         }
-        Ok(Output { path: path.to_owned(), target })
+        Ok(Output { path: path.to_owned(), target, fresh: false })
+    }
+
+    /// As [`Output::open`], but an error for a file that is there already.
+    pub fn open_new(path: &Path) -> Result<Output, OutputError> {
+        let output = Output::open(path)?;
+        match &output.target {
+            Target::File(at) if fs::symlink_metadata(at).is_ok() => Err(OutputError::Exists(path.to_owned())),
+            _ => Ok(Output { fresh: true, ..output }),
+        }
     }
 
     /// Whether the output is a terminal.
@@ -127,7 +140,7 @@ impl Output {
                 let open = file.as_file_mut();
                 let written = open.write_all(bytes).and_then(|()| open.sync_all());
                 written.map_err(io_error("writing", &at))?;
-                Ok(Staged::File { file, at })
+                Ok(Staged::File { file, at, fresh: self.fresh })
             }
             Target::Stream(file) => Ok(Staged::Stream { path: self.path, file }),
             Target::Drive(drive) => drive.has_room(bytes).map(|()| Staged::Drive(drive)),
@@ -139,8 +152,12 @@ impl Staged {
     /// Puts the output in place. `bytes` are those of `stage`.
     pub fn finish(self, bytes: &[u8]) -> Result<(), OutputError> {
         match self {
-            Staged::File { file, at } => {
-                file.persist(&at).map_err(|error| io_error("replacing", &at)(error.error))?;
+            Staged::File { file, at, fresh } => {
+                let put = if fresh { file.persist_noclobber(&at) } else { file.persist(&at) };
+                put.map_err(|error| match error.error.kind() {
+                    io::ErrorKind::AlreadyExists if fresh => OutputError::Exists(at.clone()),
+                    _ => io_error("replacing", &at)(error.error),
+                })?;
                 let folder = at.parent().unwrap_or(Path::new("/"));
                 // A rename is durable only after an fsync of the folder.
                 File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("writing", folder))

@@ -351,3 +351,142 @@ fn what_no_bundle_is_made_of() {
     assert_eq!((status, error.as_str()), (0, ""));
     assert!(site.run(&["bundle", "show", "node1"]).1.contains("etc/up  -> .."));
 }
+
+/// The attack: whoever has a node's certificate asks for its tag, and takes back in silence what an administrator has asked for.
+#[test]
+fn a_tag_alone_takes_back_no_renewal() {
+    let site = Site::new(&[("node1".to_owned(), PAYLOAD), ("node2".to_owned(), "bundle_key = \"image\"")]);
+    let _server = site.serve(Tell::default());
+    let asked = |node: &Node| {
+        let answer = site.get(node, None, "").unwrap();
+        answer.status == 404 && answer.standing().bundle == Stand::Renew
+    };
+    let log = || -> Vec<String> {
+        let events = site.state().store.log(100).unwrap();
+        events.into_iter().filter(|event| event.event == "bundle").map(|event| event.detail).collect()
+    };
+    for node in &site.nodes {
+        let (tag, age) = node.made(1, "same");
+        let code = site.put(node, &tag, &age).unwrap().standing().code.unwrap();
+        bundles::approve(&mut site.state(), &node.name, &code, now()).unwrap();
+        bundles::renew(&mut site.state(), &node.name, now()).unwrap();
+        let lines = log().len();
+        // No body, one that is cut short, and no bundle.
+        let tagged = imprint::hex::encode(&tag);
+        let head = |length: usize| {
+            let head =
+                format!("PUT /.well-known/imprint/bundle?tag={tagged} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+            format!("{head}Content-Length: {length}\r\n\r\n").into_bytes()
+        };
+        assert_eq!(site.ask(&node.client, &head(0)).unwrap().status, 400);
+        assert_eq!(site.put(node, &tag, b"no bundle").unwrap().status, 400);
+        assert_eq!(site.put(node, &tag, &age[..age.len() / 4]).unwrap().status, 400);
+        assert!(asked(node) && log().len() == lines, "{:?}", log());
+    }
+    // The node makes the same content again, with the next counter: it is done, and the log says so.
+    let node = &site.nodes[0];
+    let (tag, again) = node.made(2, "same");
+    let known = site.put(node, &tag, &again).unwrap();
+    let standing = known.standing();
+    assert_eq!((known.status, standing.bundle, standing.counter, standing.next), (200, Stand::Approved, Some(1), 2));
+    assert!(log().iter().any(|line| line.ends_with("makes the same: version 1 stays")), "{:?}", log());
+    assert_eq!(site.get(node, Some(&tag), "").unwrap().status, 200);
+    assert!(!asked(node));
+    // What this host cannot read may be anything, whatever tag it has: it waits.
+    let node = &site.nodes[1];
+    let (tag, _) = node.made(2, "same");
+    let (_, other) = node.made(2, "something else");
+    let stored = site.put(node, &tag, &other).unwrap();
+    assert_eq!((stored.status, stored.standing().bundle), (201, Stand::Pending));
+    assert_eq!(site.get(node, Some(&tag), "").unwrap().status, 202);
+    let code = stored.standing().code.unwrap();
+    bundles::approve(&mut site.state(), "node2", &code, now()).unwrap();
+    let got = site.get(node, Some(&tag), "").unwrap();
+    assert_eq!(Sealed::split(&got.body).unwrap().age(), other);
+}
+
+/// The accident: a backup is put in place of a directory that has given out more versions since. Their counters are used again, for
+/// other content, and a node that has seen them takes none of it.
+#[test]
+fn counters_that_a_backup_does_not_know_are_not_used_again() {
+    let site = Site::new(&[("node1".to_owned(), PAYLOAD)]);
+    let make = |text: &str| bundles::make(&mut site.state(), "node1", content(text), &[], now()).unwrap().row.counter;
+    assert_eq!(make("one"), Some(1));
+    let file = site.dir.path().join("node1.toml");
+    std::fs::write(&file, "[[file]]\npath = \"etc/motd\"\ntext = \"one\"\n").unwrap();
+    let above =
+        |above: &str| site.run(&["bundle", "make", "node1", "--from", file.to_str().unwrap(), "--above", above]);
+    for (number, why) in [
+        ("0", "--above 0: node1 has version 1 already"),
+        ("1", "--above 1: node1 has version 1 already"),
+        ("1000002", "--above 1000002 is more than 1000000 above version 1 of node1"),
+        ("18446744073709551615", "is more than 1000000 above"),
+    ] {
+        let (status, _, error) = above(number);
+        assert!(status == 1 && error.contains(why) && error.lines().count() == 1, "{error}");
+    }
+    // Also with the content that there is.
+    let (status, said, error) = above("7");
+    assert!((status, error.as_str()) == (0, "") && said.starts_with("version 8 of node1: "), "{said}");
+    assert_eq!(make("two"), Some(9));
+    assert!(above("1000009").1.starts_with("version 1000010 "), "as far as it goes");
+    let _server = site.serve(Tell::default());
+    let standing = site.ask(
+        &site.nodes[0].client,
+        b"GET /.well-known/imprint/standing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(standing.unwrap().standing().next, 1_000_011);
+}
+
+/// The attack: a node sends files that are too long to be compared, and the administrator has no way to see what he approves; or he
+/// looks at the version that there is, and approves the one that waits.
+#[test]
+fn an_administrator_sees_all_of_what_he_approves() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let site = Site::new(&[("node1".to_owned(), PAYLOAD), ("node2".to_owned(), "bundle_key = \"image\"")]);
+    let _server = site.serve(Tell::default());
+    let node = &site.nodes[0];
+    let (tag, age) = node.made(1, &"line\n".repeat(5000));
+    let code = site.put(node, &tag, &age).unwrap().standing().code.unwrap();
+    let (status, _, error) = site.run(&["bundle", "show", "node1"]);
+    let want =
+        format!("node1 has no version yet, and the bundle {code} waits: imprint-host bundle diff node1 shows it");
+    assert_eq!((status, error), (1, format!("imprint-host: {want}\n")));
+    let diff = site.run(&["bundle", "diff", "node1"]).1;
+    let want = "1 file is not shown in full; imprint-host bundle show node1 pending --tar FILE writes all of them";
+    assert_eq!(diff.lines().last(), Some(want));
+    let json: serde_json::Value = serde_json::from_str(&site.run(&["bundle", "diff", "node1", "--json"]).1).unwrap();
+    assert_eq!(json["differences"][0]["in_full"], false);
+    let (tar, file) = (site.dir.path().join("tar"), site.dir.path().join("tar").display().to_string());
+    let (status, _, error) = site.run(&["bundle", "show", "node1", "pending", "--tar", &file]);
+    assert_eq!((status, error.as_str()), (0, ""));
+    assert_eq!(*std::fs::read(&tar).unwrap(), **bundle::Bundle::decrypt(&age, &node.identity).unwrap().tar());
+    assert_eq!(std::fs::metadata(&tar).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::write(&tar, "mine").unwrap();
+    let (status, _, error) = site.run(&["bundle", "show", "node1", "pending", "--tar", &file]);
+    let want = format!("imprint-host: {file} is there already, and stays as it is; give the name of a new file\n");
+    assert_eq!((status, error, std::fs::read(&tar).unwrap()), (1, want, b"mine".to_vec()));
+
+    bundles::approve(&mut site.state(), "node1", &code, now()).unwrap();
+    assert!(!site.run(&["bundle", "show", "node1"]).1.contains("waits"));
+    let (tag, age) = node.made(2, "short");
+    let code = site.put(node, &tag, &age).unwrap().standing().code.unwrap();
+    let said = site.run(&["bundle", "show", "node1"]).1;
+    let want = format!("the bundle {code} waits, and is another one: imprint-host bundle diff node1 shows it");
+    assert_eq!(said.lines().last(), Some(want.as_str()));
+    assert!(!site.run(&["bundle", "show", "node1", "1"]).1.contains(&code));
+    let json: serde_json::Value = serde_json::from_str(&site.run(&["bundle", "show", "node1", "--json"]).1).unwrap();
+    assert_eq!(json["waits"], code.as_str());
+
+    // What this host cannot read.
+    let node = &site.nodes[1];
+    let (tag, age) = node.made(1, "x");
+    site.put(node, &tag, &age).unwrap();
+    let (out, code) = (site.dir.path().join("out"), bundle::code(&age));
+    let (status, _, error) = site.run(&["bundle", "show", "node2", "pending", "--tar", out.to_str().unwrap()]);
+    let want = format!(
+        "this host cannot read the bundle {code} of node2: it is encrypted for another key (image) than those that are here"
+    );
+    assert!(status == 1 && error.contains(&want) && error.lines().count() == 1 && !out.exists(), "{error}");
+}

@@ -420,7 +420,8 @@ fn commands() {
     let node = &site.nodes[0];
     let file = site.dir.path().join("node1.toml");
     let text = "enable = [\"chrony.service\"]\n[[file]]\npath = \"/etc/shadow\"\nmode = \"0600\"\n\
-                text = \"root:$6$abcdefgh$Jq0ZPpFZ8Pn6n8K1oG7J/kP1i6mYpQ1h0mE0lq7XnJc3a9eKJ8vW3m5D2pQ1xY:1::::::\\n\"\n";
+                text = \"root:$6$abcdefgh$Jq0ZPpFZ8Pn6n8K1oG7J/kP1i6mYpQ1h0mE0lq7XnJc3a9eK\
+                J8vW3m5D2pQ1xYABCDEFGHIJKLMNOPQRSTUVWX:1::::::\\n\"\n";
     std::fs::write(&file, text).unwrap();
     let run = |arguments: &[&str]| {
         let (status, said, error) = site.run(arguments);

@@ -75,6 +75,14 @@ pub enum BundleError {
     /// The node has no version.
     #[error("{0} has no bundle; make one with imprint-host bundle make {0}")]
     NoVersion(String),
+    /// The node has no version, and one waits.
+    #[error("{node} has no version yet, and the bundle {code} waits: imprint-host bundle diff {node} shows it")]
+    OnlyWaits {
+        /// The node.
+        node: String,
+        /// Its code.
+        code: String,
+    },
     /// The version was removed.
     #[error(
         "version {counter} of {node} was removed, and its content is gone; imprint-host bundle list {node} shows others"
@@ -149,6 +157,46 @@ pub enum BundleError {
         what: String,
         /// Why not.
         source: Box<BadUpload>,
+    },
+    /// This host cannot read a bundle.
+    #[error(
+        "this host cannot read {what} of {node}: it is encrypted for another key ({key}) than those that are here; write the age file with --age \
+         FILE, and open it with age -d where the key is"
+    )]
+    NotReadable {
+        /// The node.
+        node: String,
+        /// `version 3`, `the bundle CODE`
+        what: String,
+        /// The key.
+        key: String,
+    },
+    /// `--above` names no counter that is new.
+    #[error(
+        "--above {above}: {node} has version {newest} already, and the next one is above that without --above; leave it out, or give \
+         the highest counter that {node} can have been given"
+    )]
+    NotAbove {
+        /// The node.
+        node: String,
+        /// The counter that was given.
+        above: u64,
+        /// The newest version.
+        newest: u64,
+    },
+    /// `--above` names a counter far away.
+    #[error(
+        "--above {above} is more than {most} above version {newest} of {node}, and counters never go back; give a lower number"
+    )]
+    TooFar {
+        /// The node.
+        node: String,
+        /// The counter that was given.
+        above: u64,
+        /// The newest version; 0: there is none.
+        newest: u64,
+        /// The longest step.
+        most: u64,
     },
     /// A bundle cannot be made.
     #[error(transparent)]

@@ -27,6 +27,9 @@ pub enum Source {
     Age(Vec<u8>),
 }
 
+/// How far above the newest version [`make_above`] goes at most: a number that was mistyped is not to use up all counters.
+pub const MAX_STEP: u64 = 1_000_000;
+
 /// A version that was made.
 pub struct Made {
     /// The version.
@@ -43,26 +46,55 @@ pub fn make(
     recipients: &[Recipient],
     now: Timestamp,
 ) -> Result<Made, BundleError> {
-    decided(state, now, |desk, by| make_one(desk, by, node, source, recipients))
+    decided(state, now, |desk, by| {
+        let counter = next_counter(desk.changes, node)?;
+        make_one(desk, by, (node, counter), source, recipients)
+    })
+}
+
+/// As [`make`], but always makes a version, and its counter is higher than `above`: for a state directory that does not know all
+/// counters that it has given out, because a backup was put in its place.
+pub fn make_above(
+    state: &mut State,
+    node: &str,
+    source: Source,
+    recipients: &[Recipient],
+    above: u64,
+    now: Timestamp,
+) -> Result<Made, BundleError> {
+    decided(state, now, |desk, by| {
+        let newest = next_counter(desk.changes, node)?.saturating_sub(1);
+        let name = || node.to_owned();
+        if above <= newest {
+            return Err(BundleError::NotAbove { node: name(), above, newest });
+        }
+        if above.saturating_sub(newest) > MAX_STEP {
+            return Err(BundleError::TooFar { node: name(), above, newest, most: MAX_STEP });
+        }
+        make_one(desk, by, (node, above.saturating_add(1)), source, recipients)
+    })
 }
 
 /// As [`make`], for many nodes: all of them or none.
 pub fn make_all(state: &mut State, sources: Vec<(String, Source)>, now: Timestamp) -> Result<(), BundleError> {
     decided(state, now, |desk, by| {
-        sources.into_iter().try_for_each(|(node, source)| make_one(desk, by, &node, source, &[]).map(|_| ()))
+        sources.into_iter().try_for_each(|(node, source)| {
+            let counter = next_counter(desk.changes, &node)?;
+            make_one(desk, by, (&node, counter), source, &[]).map(|_| ())
+        })
     })
 }
 
 fn make_one(
     desk: &Desk<'_>,
     by: &str,
-    node: &str,
+    (node, counter): (&str, u64),
     source: Source,
     recipients: &[Recipient],
 ) -> Result<Made, BundleError> {
     let now = desk.now;
     let terms = terms(desk, node)?;
-    let counter = next_counter(desk.changes, node)?;
+    let is_next = counter == next_counter(desk.changes, node)?;
     let (age, tag, key) = match source {
         Source::Content(content) => {
             let Content { units, entries } = content;
@@ -71,7 +103,7 @@ fn make_one(
             let tag = terms.key.held().map(|key| bundle.tag(key)).transpose().map_err(made)?;
             let openers = openers(node, &terms.key, recipients)?;
             let key = terms.key.shown_with(&openers);
-            if let Some(row) = unchanged(desk, node, tag, &key)? {
+            if is_next && let Some(row) = unchanged(desk, node, tag, &key)? {
                 // It was asked for another one, and this is what there is to be.
                 desk.changes.bundle_renewed(node)?;
                 return Ok(Made { row, unchanged: true });

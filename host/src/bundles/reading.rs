@@ -7,6 +7,7 @@ use imprint::hex;
 use similar::TextDiff;
 
 use super::error::BundleError;
+use super::masked::{hides, masked};
 use super::upload::opened;
 use super::{Key, terms};
 use crate::enrol::Desk;
@@ -48,7 +49,11 @@ pub fn read(desk: &Desk<'_>, node: &str, which: Option<Which>) -> Result<Read, B
         Some(Which::Waiting) => {
             desk.changes.pending_bundle(node)?.ok_or_else(|| BundleError::NothingWaits(node.to_owned()))?
         }
-        None => desk.changes.newest_bundle(node)?.ok_or_else(|| BundleError::NoVersion(node.to_owned()))?,
+        None => match (desk.changes.newest_bundle(node)?, waiting(desk, node)?) {
+            (Some(row), _) => row,
+            (None, Some(code)) => return Err(BundleError::OnlyWaits { node: node.to_owned(), code }),
+            (None, None) => return Err(BundleError::NoVersion(node.to_owned())),
+        },
     };
     let gone = || BundleError::Removed { node: node.to_owned(), counter: row.counter.unwrap_or_default() };
     let (_, age) = desk.changes.bundle_bytes(row.id)?.ok_or_else(gone)?;
@@ -61,6 +66,11 @@ pub fn read(desk: &Desk<'_>, node: &str, which: Option<Which>) -> Result<Read, B
         _ => None,
     };
     Ok(Read { row, age, bundle })
+}
+
+/// The code of the bundle of a node that waits.
+pub fn waiting(desk: &Desk<'_>, node: &str) -> Result<Option<String>, BundleError> {
+    Ok(desk.changes.pending_bundle(node)?.map(|row| row.code))
 }
 
 /// `version 3`, or `the bundle CODE`.
@@ -93,6 +103,8 @@ pub struct Difference {
     pub change: &'static str,
     /// Lines for people, without ends. Those of a text file are a unified diff.
     pub lines: Vec<String>,
+    /// The lines tell all of it: no content is told by its digest, and no hash of a password is masked.
+    pub in_full: bool,
 }
 
 /// What differs between two bundles that this host can read, in the order of their paths. `None`: an empty one.
@@ -105,7 +117,7 @@ pub fn differences(old: Option<&Bundle>, new: &Bundle) -> Vec<Difference> {
     let (before, after) = (units(old), units(Some(new)));
     if before != after {
         let change = if before.is_empty() { "added" } else { "changed" };
-        all.push(Difference { path: "manifest".to_owned(), change, lines: unified(&before, &after) });
+        all.push(Difference { path: "manifest".to_owned(), change, lines: unified(&before, &after), in_full: true });
     }
     let entries =
         |bundle: Option<&Bundle>| -> Vec<Entry> { bundle.map(|bundle| bundle.entries().to_vec()).unwrap_or_default() };
@@ -144,10 +156,17 @@ fn difference(before: Option<&Entry>, after: Option<&Entry>, room: &mut Room) ->
         lines.extend(old.map(|old| format!("-{old}")));
         lines.extend(new.map(|new| format!("+{new}")));
     }
+    let is_file = |entry: Option<&Entry>| entry.is_some_and(|entry| matches!(entry.content, Content::File(_)));
+    let hidden = |entry: Option<&Entry>| entry.and_then(raw).is_some_and(hides);
+    let in_full = match &texts {
+        // What was a text and is a link now has no texts to compare, and its own line each.
+        None => !is_file(before) && !is_file(after),
+        Some(_) => !hidden(before) && !hidden(after),
+    };
     if let Some((before, after)) = texts {
         lines.extend(unified(&before, &after));
     }
-    Some(Difference { path, change, lines })
+    Some(Difference { path, change, lines, in_full })
 }
 
 /// An entry in a line. `shown`: its content is in the lines that follow, if it is a text.
@@ -190,11 +209,6 @@ impl Room {
     }
 }
 
-/// The content of a text file, with hashes of passwords masked.
-pub fn text(entry: &Entry) -> Option<String> {
-    raw(entry).map(masked)
-}
-
 /// As it is. Not for people: it may have hashes of passwords.
 fn raw(entry: &Entry) -> Option<&str> {
     let Content::File(bytes) = &entry.content else { return None };
@@ -206,43 +220,6 @@ fn raw(entry: &Entry) -> Option<&str> {
 fn unified(before: &str, after: &str) -> Vec<String> {
     let diff = TextDiff::from_lines(before, after);
     diff.unified_diff().context_radius(3).to_string().lines().map(str::to_owned).collect()
-}
-
-/// By so many characters a hash of a password is known.
-const BEGIN: usize = 64;
-
-/// Masks hashes of passwords, `$ID$…` (crypt(5)). Equal hashes look equal, so that a change is seen.
-fn masked(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        let (before, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        out.push_str(before);
-        let is_other = |c: char| !(c.is_ascii_alphanumeric() || "$./=,+-_".contains(c));
-        // The beginning tells, and a text of nothing but these characters is not read again for each of them.
-        let begin = from.char_indices().take(BEGIN).find(|(_, c)| is_other(*c)).map(|(at, _)| at);
-        let begin = from.get(..begin.unwrap_or(BEGIN.min(from.len()))).unwrap_or_default();
-        if is_hash(begin) {
-            let end = from.find(is_other).unwrap_or(from.len());
-            let (word, after) = from.split_at_checked(end).unwrap_or((from, ""));
-            let digest = hex::encode(sha256(word.as_bytes()).get(..3).unwrap_or_default());
-            out.push_str(&format!("[hash of a password, {digest}]"));
-            rest = after;
-        } else {
-            out.push('$');
-            rest = from.get(1..).unwrap_or_default();
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-/// `$6$…$…`, `$y$…`, `$2b$…`
-fn is_hash(word: &str) -> bool {
-    let mut parts = word.split('$').skip(1);
-    let id = parts.next().unwrap_or_default();
-    let known = ["1", "2a", "2b", "2x", "2y", "5", "6", "7", "md5", "sha1", "y", "gy", "argon2i", "argon2id", "3"];
-    known.contains(&id) && parts.next().is_some() && word.len() >= 20
 }
 
 #[cfg(test)]
@@ -327,31 +304,42 @@ mod tests {
         let shown: usize = all.iter().flat_map(|one| &one.lines).map(String::len).sum();
         assert!(all.len() == 2000 && all[0].lines.len() == 12 && all[1999].lines.len() == 1);
         assert!(shown < 2 * ALL_BYTES, "{shown}");
-        // A text of one character after the other that begins a hash is read once.
-        assert_eq!(only(None, file("etc/x", 0o644, &b"$".repeat(250_000))).len(), 4);
-        assert_eq!(text_of(&"$6$".repeat(4_000_000)).len(), "[hash of a password, 123456]".len());
     }
 
-    fn text_of(content: &str) -> String {
-        text(&file("etc/x", 0o644, content.as_bytes())).unwrap()
+    /// The attack: an administrator approves what he was not shown, and nothing says so.
+    #[test]
+    fn what_is_not_shown_in_full() {
+        let of = |old: Option<&Entry>, new: &Entry| {
+            let old = old.map(|old| bundle(&[], vec![old.clone()]));
+            differences(old.as_ref(), &bundle(&[], vec![new.clone()])).remove(0).in_full
+        };
+        let text = file("etc/x", 0o644, b"text\n");
+        let link = Entry { content: Content::Link("/etc/y".to_owned()), mode: 0o777, ..text.clone() };
+        let hash = file("etc/x", 0o600, format!("root:$6$abcdefgh${}:1\n", "a".repeat(86)).as_bytes());
+        let long = file("etc/x", 0o644, &b"x\n".repeat(5000));
+        let binary = file("etc/x", 0o644, b"\0");
+        assert!(of(None, &text) && of(None, &link));
+        for other in [&hash, &long, &binary] {
+            assert!(!of(None, other) && !of(Some(&text), other) && !of(Some(other), &text));
+        }
     }
 
     /// The accident: a diff goes into a ticket or a chat, and with it the hash of root's password.
     #[test]
     fn hashes_of_passwords_are_masked() {
-        let rows = [
-            "root:$6$abcdefgh$Jq0ZPpFZ8Pn6n8K1oG7J/kP1i6mYpQ1h0mE0lq7XnJc3a9eKJ8vW3m5D2pQ1xY:19000:0:99999:7:::\n",
-            "root:$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7:1::::::\n",
-            "x $2b$12$GhvMmNVjRW29ulnudl.LbuAnUtN/LRfe1JsBm1Xu6LE3059z5Tr8m y\n",
-        ];
-        for row in rows {
-            let entry = file("etc/shadow", 0o600, row.as_bytes());
-            let text = text(&entry).unwrap();
-            let secret = row.split('$').find(|part| part.len() > 30).unwrap();
-            assert!(text.contains("[hash of a password, ") && !text.contains(&secret[..8]), "{text}");
-        }
-        for plain in ["PATH=$HOME/bin:$PATH\n", "$1 $2\n", "costs $5$\n"] {
-            assert_eq!(text(&file("etc/x", 0o644, plain.as_bytes())).unwrap(), plain);
-        }
+        let (old, new) = ("a".repeat(86), "b".repeat(86));
+        let shadow = |hash: &str| {
+            let row = format!("root:$6$abcdefgh${hash}:19000:0:99999:7:::\n");
+            bundle(&[], vec![file("etc/shadow", 0o600, row.as_bytes())])
+        };
+        let lines = differences(Some(&shadow(&old)), &shadow(&new)).remove(0).lines;
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(
+            lines[1].starts_with("-root:[hash of a password, ") && lines[2].starts_with("+root:[hash of a password, ")
+        );
+        assert!(lines[1].ends_with("]:19000:0:99999:7:::") && lines[1][1..] != lines[2][1..]);
+        assert!(lines.iter().all(|line| !line.contains("abcdefgh") && !line.contains(&old[..8])), "{lines:?}");
+        let digits = lines[1].chars().skip_while(|c| *c != ',').filter(char::is_ascii_hexdigit).count();
+        assert!(digits >= 32, "{lines:?}");
     }
 }

@@ -146,6 +146,14 @@ pub fn put(desk: &Desk<'_>, node: &str, upload: &Upload<'_>, tell: &[Told], peer
         let detail = "the key of this node's bundles has changed while the upload came; send it again".to_owned();
         return Ok(Put::Later(Duration::from_secs(1), detail));
     }
+    if let Some(row) = same_again(desk, node, upload.tag, (&terms, sha256))? {
+        desk.changes.bundle_renewed(node)?;
+        let counter = row.counter.unwrap_or_default();
+        let detail =
+            format!("{}: the node was to make another one, and makes the same: version {counter} stays", row.code);
+        audit(desk, node, Some(peer), "bundle", &detail)?;
+        return Ok(Put::Known(standing(&row, next)));
+    }
     let code = bundle::code(upload.age).to_string();
     let length = u64::try_from(upload.age.len()).unwrap_or(u64::MAX);
     let seal = if terms.auto { seal(desk, node, next, sha256, length)? } else { None };
@@ -180,6 +188,23 @@ pub fn put(desk: &Desk<'_>, node: &str, upload: &Upload<'_>, tell: &[Told], peer
     Ok(row.map_or(Put::Off(String::new()), |row| Put::Stored(standing(&row, next))))
 }
 
+/// The current version, if a node that was asked for another bundle has made the same content again. What this host cannot read is
+/// the same only byte for byte: anybody with the certificate could name its tag.
+fn same_again(
+    desk: &Desk<'_>,
+    node: &str,
+    tag: &[u8; 32],
+    (terms, sha256): (&Terms, &[u8; 32]),
+) -> Result<Option<BundleRow>, StoreError> {
+    let Some(row) = desk.changes.bundle_of_tag(node, tag)? else { return Ok(None) };
+    let is_current = desk.changes.newest_bundle(node)?.is_some_and(|newest| newest.id == row.id);
+    let is_same = row.state == BundleState::Approved
+        && is_current
+        && terms.key.opens(&row)
+        && (terms.key.held().is_some() || row.sha256 == *sha256);
+    Ok(is_same.then_some(row))
+}
+
 /// What is known without the bytes: the terms and the next counter, or the answer.
 fn before(desk: &Desk<'_>, node: &str, tag: &[u8; 32]) -> Result<Result<(Terms, u64), Put>, EnrolError> {
     let terms = match terms(desk, node).map_err(BundleError::fault) {
@@ -195,12 +220,11 @@ fn before(desk: &Desk<'_>, node: &str, tag: &[u8; 32]) -> Result<Result<(Terms, 
         match row.state {
             BundleState::Pending => return Ok(Err(Put::Known(standing(&row, next)))),
             BundleState::Denied => return Ok(Err(Put::Denied(standing(&row, next)))),
-            BundleState::Approved if is_current && terms.key.opens(&row) => {
-                // It was asked for another one, and this is what it makes: the content is up to date.
-                changes.bundle_renewed(node)?;
+            // Where it was asked for another one, whoever only knows the tag is not to take that back: the bytes are to come.
+            BundleState::Approved if is_current && terms.key.opens(&row) && changes.renewal(node)?.is_none() => {
                 return Ok(Err(Put::Known(standing(&row, next))));
             }
-            // An older version, or one that was removed: it is decided anew.
+            // The current version where another one was asked for, an older one, or one that was removed: it is decided anew.
             BundleState::Approved | BundleState::Removed => {}
         }
     }

@@ -1,6 +1,7 @@
 //! `imprint-host bundle`: shows bundles, and hands an administrator's decisions about them to `bundles`. Decides nothing.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use imprint::bundle::{Bundle, Content as Kind};
 use imprint::hex;
@@ -21,7 +22,9 @@ use crate::store::{BundleRow, BundleState};
 pub(super) fn bundle(cli: &Cli, command: &BundleCommand, now: Timestamp) -> Result<(), CliError> {
     match command {
         BundleCommand::Make(arguments) => make(cli, arguments, now),
-        BundleCommand::Show { node, bundle, age } => show(cli, node, *bundle, age.as_deref(), now),
+        BundleCommand::Show { node, bundle, age, tar } => {
+            show(cli, node, *bundle, (age.as_deref(), tar.as_deref()), now)
+        }
         BundleCommand::Diff { node, old, new } => diff(cli, node, (*old, *new), now),
         BundleCommand::List { node } => list(cli, node.as_deref()),
         BundleCommand::Approve { node, code } => {
@@ -76,7 +79,7 @@ fn said(cli: &Cli, row: &BundleRow, words: &str) -> Result<(), CliError> {
 }
 
 fn make(cli: &Cli, arguments: &MakeArgs, now: Timestamp) -> Result<(), CliError> {
-    let MakeArgs { node, from, recipient, age } = arguments;
+    let MakeArgs { node, from, recipient, age, above } = arguments;
     let mut state = open(cli)?;
     let source = match (from, age) {
         (_, Some(path)) => {
@@ -86,7 +89,10 @@ fn make(cli: &Cli, arguments: &MakeArgs, now: Timestamp) -> Result<(), CliError>
         (Some(path), None) => Source::Content(Content::read(path).map_err(BundleError::Content)?),
         (None, None) => Source::Content(bundles::of_record(&state, node)?),
     };
-    let bundles::Made { row, unchanged } = bundles::make(&mut state, node, source, recipient, now)?;
+    let bundles::Made { row, unchanged } = match above {
+        Some(above) => bundles::make_above(&mut state, node, source, recipient, *above, now)?,
+        None => bundles::make(&mut state, node, source, recipient, now)?,
+    };
     let (counter, code) = (row.counter.unwrap_or_default(), &row.code);
     let words = match unchanged {
         true => format!("version {counter} of {node} has this content already: {code}\n"),
@@ -130,13 +136,22 @@ fn show(
     cli: &Cli,
     node: &str,
     which: Option<Which>,
-    age: Option<&std::path::Path>,
+    (age, tar): (Option<&Path>, Option<&Path>),
     now: Timestamp,
 ) -> Result<(), CliError> {
-    let Read { row, age: bytes, bundle } = see(cli, now, |desk| bundles::read(desk, node, which))?;
+    let (Read { row, age: bytes, bundle }, waits) = see(cli, now, |desk| {
+        // Who has not said which one may mean the one that waits.
+        let waits = if which.is_none() { bundles::waiting(desk, node)? } else { None };
+        Ok((bundles::read(desk, node, which)?, waits))
+    })?;
+    let output = tar.map(|path| Output::open_new(path).map_err(CliError::Write)).transpose()?;
+    if let Some(output) = output {
+        let not_readable =
+            || BundleError::NotReadable { node: node.to_owned(), what: named(&row), key: row.key.clone() };
+        written(output, &bundle.as_ref().ok_or_else(not_readable)?.tar())?;
+    }
     if let Some(path) = age {
-        let output = Output::open(path).map_err(CliError::Write)?;
-        output.stage(&bytes).and_then(|staged| staged.finish(&bytes)).map_err(CliError::Write)?;
+        written(Output::open(path).map_err(CliError::Write)?, &bytes)?;
     }
     let mut words = heading(&row);
     match &bundle {
@@ -158,13 +173,22 @@ fn show(
             }
         }
     }
+    if let Some(code) = &waits {
+        let _ =
+            writeln!(words, "the bundle {code} waits, and is another one: imprint-host bundle diff {node} shows it");
+    }
     let shown = BundleShown {
         bundle: BundleLine::of(&row),
+        waits: waits.as_deref(),
         readable: bundle.is_some(),
         units: bundle.iter().flat_map(Bundle::units).map(ToString::to_string).collect(),
         entries: bundle.as_ref().map(parts).unwrap_or_default(),
     };
     say::either(cli, &shown, &words)
+}
+
+fn written(output: Output, bytes: &[u8]) -> Result<(), CliError> {
+    output.stage(bytes).and_then(|staged| staged.finish(bytes)).map_err(CliError::Write)
 }
 
 fn heading(row: &BundleRow) -> String {
@@ -224,7 +248,7 @@ fn diff(cli: &Cli, node: &str, given: (Option<Which>, Option<Which>), now: Times
         }
         Some(differences) if differences.is_empty() => words.push_str("the content is the same\n"),
         Some(differences) => {
-            for Difference { path, change, lines } in differences {
+            for Difference { path, change, lines, .. } in differences {
                 let _ = writeln!(words, "{change} {}", line(path));
                 for text in lines {
                     let _ = writeln!(words, "{}", line(text));
@@ -232,7 +256,19 @@ fn diff(cli: &Cli, node: &str, given: (Option<Which>, Option<Which>), now: Times
             }
         }
     }
-    let entry = |one: Difference| BundleEntry { path: one.path, change: one.change, lines: one.lines };
+    let hidden = differences.iter().flatten().filter(|one| !one.in_full).count();
+    if hidden > 0 {
+        let files = if hidden == 1 { "1 file is".to_owned() } else { format!("{hidden} files are") };
+        let which = new.row.counter.map_or_else(|| "pending".to_owned(), |counter| counter.to_string());
+        let _ = writeln!(
+            words,
+            "{files} not shown in full; imprint-host bundle show {node} {which} --tar FILE writes all of them"
+        );
+    }
+    let entry = |one: Difference| {
+        let Difference { path, change, lines, in_full } = one;
+        BundleEntry { path, change, lines, in_full }
+    };
     let shown = BundleDiff {
         node,
         old: old.as_ref().map(|old| BundleSide::of(&old.row)),

@@ -24,6 +24,9 @@ pub enum OutputError {
         /// What is at the path.
         what: &'static str,
     },
+    /// A file that is there already, and would be lost.
+    #[error("{} is there already, and stays as it is; give the name of a new file", .0.display())]
+    Exists(PathBuf),
     /// A link or FIFO of another user.
     #[error(
         "{} is {what} of another user, who could read or redirect the output; remove it, or write to a folder of your \

@@ -21,6 +21,9 @@ pub(in crate::cli) enum BundleCommand {
         /// Write the age file to this file, for age -d
         #[arg(long, value_name = "FILE")]
         age: Option<PathBuf>,
+        /// Write all of the content to this new file, for tar -tvf; it may have secrets, so only you can read it
+        #[arg(long, value_name = "FILE")]
+        tar: Option<PathBuf>,
     },
     /// Show what differs between two bundles: when left out, between the newest version and the bundle that waits, or else the
     /// version before
@@ -100,6 +103,9 @@ pub(in crate::cli) struct MakeArgs {
     /// An age file that was encrypted elsewhere for the node's key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "recipient"])]
     pub(in crate::cli) age: Option<PathBuf>,
+    /// The new version gets a counter above this one: after a restore from a backup, the highest that the node can have been given
+    #[arg(long, value_name = "COUNTER")]
+    pub(in crate::cli) above: Option<u64>,
 }
 
 fn which(text: &str) -> Result<Which, String> {

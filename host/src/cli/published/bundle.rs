@@ -81,6 +81,8 @@ pub(in crate::cli) struct BundlesSigned<'a> {
 pub(in crate::cli) struct BundleShown<'a> {
     #[serde(flatten)]
     pub(in crate::cli) bundle: BundleLine<'a>,
+    /// Without a version in the arguments: the code of the bundle that waits beside the one that is shown.
+    pub(in crate::cli) waits: Option<&'a str>,
     /// Whether this host holds the key.
     pub(in crate::cli) readable: bool,
     pub(in crate::cli) units: Vec<String>,
@@ -137,6 +139,8 @@ pub(in crate::cli) struct BundleEntry {
     /// `added`, `removed`, `changed`
     pub(in crate::cli) change: &'static str,
     pub(in crate::cli) lines: Vec<String>,
+    /// False: of a file's content only length and digest are in the lines, or hashes of passwords are masked.
+    pub(in crate::cli) in_full: bool,
 }
 
 #[cfg(test)]
@@ -181,20 +185,30 @@ mod tests {
         assert_eq!(made, common("", "") + ",\"unchanged\":false}");
         let part =
             BundlePart { path: "p", kind: "file", mode: "0644".into(), uid: 0, gid: 0, bytes: Some(1), target: None };
-        let shown =
-            BundleShown { bundle: BundleLine::of(&row), readable: true, units: vec!["u".into()], entries: vec![part] };
+        let shown = BundleShown {
+            bundle: BundleLine::of(&row),
+            waits: None,
+            readable: true,
+            units: vec!["u".into()],
+            entries: vec![part],
+        };
         let entries = "\"entries\":[{\"bytes\":1,\"gid\":0,\"kind\":\"file\",\"mode\":\"0644\",\"path\":\"p\",\"target\":null,\"uid\":0}],";
-        let want = common(entries, "\"readable\":true,") + ",\"units\":[\"u\"]}";
+        let want = common(entries, "\"readable\":true,") + ",\"units\":[\"u\"],\"waits\":null}";
         assert_eq!(crate::json::line(&shown), want);
         let diff = BundleDiff {
             node: "n",
             old: None,
             new: BundleSide::of(&row),
             readable: true,
-            differences: Some(vec![BundleEntry { path: "p".into(), change: "added", lines: vec!["+x".into()] }]),
+            differences: Some(vec![BundleEntry {
+                path: "p".into(),
+                change: "added",
+                lines: vec!["+x".into()],
+                in_full: true,
+            }]),
         };
         let want = format!(
-            "{{\"differences\":[{{\"change\":\"added\",\"lines\":[\"+x\"],\"path\":\"p\"}}],\"new\":{{\"code\":\"C\",\"counter\":3,\
+            "{{\"differences\":[{{\"change\":\"added\",\"in_full\":true,\"lines\":[\"+x\"],\"path\":\"p\"}}],\"new\":{{\"code\":\"C\",\"counter\":3,\
              \"sha256\":\"{}\"}},\"node\":\"n\",\"old\":null,\"readable\":true}}",
             "0".repeat(64)
         );
