@@ -78,7 +78,8 @@ fn a_node_sends_a_bundle_and_gets_it_once_it_is_approved() {
     let (other_tag, other) = node.made(1, "other");
     let waits = site.put(node, &other_tag, &other).unwrap();
     assert_eq!((waits.status, waits.standing().code), (409, Some(code.clone())));
-    assert!(waits.standing().who.unwrap().contains(&format!("imprint-host bundle approve node1 {code}")));
+    let who = waits.standing().who.unwrap();
+    assert!(who.contains(&format!("imprint-host bundle deny node1 {code}, or approve node1 {code}")), "{who}");
     assert_eq!(site.get(node, Some(&other_tag), "").unwrap().standing().bundle, Stand::None);
     // Nobody else's business.
     assert_eq!(site.get(&site.nodes[1], Some(&tag), "").unwrap().standing().bundle, Stand::None);
