@@ -103,7 +103,7 @@ pub(super) fn of(response: &Response) -> ServerError {
     match status {
         401 | 403 => ServerError::Node { status, text },
         404 => ServerError::NoBundles(text),
-        300..=399 => ServerError::Redirect { status, location: response.location.clone() },
+        300..=303 | 305..=399 => ServerError::Redirect { status, location: response.location.clone() },
         408 | 429 | 500..=599 => ServerError::Busy { status, text, retry_after: est::retry_after(response) },
         _ => ServerError::Request { status, text },
     }

@@ -142,11 +142,7 @@ fn uploads_that_are_refused() {
         ("400 Bad Request", b"not an age file".to_vec(), "400 not an age file"),
         ("403 Forbidden", b"no bundle_key".to_vec(), "refuses this node: 403 no bundle_key"),
         ("409 Conflict", stands("pending"), "another bundle, 7K3M-Q0ZT-N4V8-XW1C, waits for approval"),
-        (
-            "409 Conflict",
-            stands("pending"),
-            "not taken; ask alice, or imprint-host bundle deny node1 7K3M-Q0ZT-N4V8-XW1C; then boot again or run imprint console",
-        ),
+        ("409 Conflict", stands("pending"), "not taken; ask alice; then boot again or run imprint console"),
         ("403 Forbidden", stands("denied"), "the bundle 7K3M-Q0ZT-N4V8-XW1C was denied; correct the settings"),
         ("201 Created", b"{\"version\":2,\"bundle\":\"none\",\"next\":1}".to_vec(), "version 2 of the JSON"),
     ] {
