@@ -65,6 +65,7 @@ pub mod uevent;
 pub mod link_files;
 pub mod payload;
 pub mod age;
+pub mod kmod;
 
 // Used by several of the modules above.
 pub mod certificate;
