@@ -66,6 +66,7 @@ pub mod link_files;
 pub mod payload;
 pub mod age;
 pub mod kmod;
+pub mod superblock;
 
 // Used by several of the modules above.
 pub mod certificate;
