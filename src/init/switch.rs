@@ -128,7 +128,7 @@ fn free(old: &OwnedFd) {
     let path = PathBuf::from(format!("/proc/self/fd/{}", old.as_raw_fd()));
     let Ok(kind) = nix::sys::statfs::fstatfs(old) else { return };
     // include/uapi/linux/magic.h: RAMFS_MAGIC, TMPFS_MAGIC
-    if !["FsType(2240043254)", "FsType(16914836)"].contains(&format!("{:?}", kind.filesystem_type()).as_str()) {
+    if ![0x8584_58f6, 0x0102_1994].contains(&i128::from(kind.filesystem_type().0)) {
         return;
     }
     if let Ok(top) = fs::metadata(&path) {
