@@ -271,13 +271,11 @@ impl One<'_> {
         if let Some(note) = unpacked::fault(self.root) {
             complain(&note);
         }
-        if let InitError::Part { .. } = failed {
-            // Two lines of status.json: why, and what to do.
-            let task = Task { program: children::PROGRAM, words: &["status", "--reason"], tty: None };
-            if matches!(self.children.run(&task), Ok(Ended::Exit(0))) {
-                return;
-            }
-        }
         complain(&chain(failed));
+        if let InitError::Part { .. } = failed {
+            // Two lines of status.json: why, and what to do. An error is ignored: the line above says what has failed.
+            let task = Task { program: children::PROGRAM, words: &["status", "--reason"], tty: None };
+            let _ = self.children.run(&task);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount as mount_at};
+use nix::mount::{MntFlags, MsFlags, mount as mount_at, umount2};
 use nix::poll::{PollFd, PollFlags};
 
 use super::names::{Name, Reading};
@@ -36,6 +36,8 @@ pub(super) fn mount(root: &Path) -> Result<(), InitError> {
     if let Root::Imprint | Root::Other(_) = wanted {
         return Err(InitError::Form(Printable::up_to(&shown(&wanted), 120)));
     }
+    // That of an attempt before this one, if there is any.
+    let _ = umount2(&root.join(SYSROOT), MntFlags::MNT_DETACH);
     let (node, kind) = find(root, &wanted, &words)?;
     let kinds = if words.kinds.is_empty() { vec![kind] } else { words.kinds.clone() };
     let (flags, options) = flags(&words.flags, words.writable);
@@ -43,7 +45,7 @@ pub(super) fn mount(root: &Path) -> Result<(), InitError> {
     let mut failed = None;
     for kind in kinds.iter().filter(|kind| !kind.is_empty()) {
         // The kernel asks for the module by itself, but not every kernel is configured to. An error shows in that of the mount.
-        load::modprobe(root, &[&format!("fs-{kind}")]);
+        let _ = load::modprobe(root, &[&format!("fs-{kind}")]);
         let options = Some(options.as_str()).filter(|options| !options.is_empty());
         match mount_at(Some(&node), &root.join(SYSROOT), Some(kind.as_str()), flags, options) {
             Ok(()) => {
