@@ -1,8 +1,7 @@
 //! Loads modules into the kernel: those that are listed in the image, those that the devices need, and those that the kernel asks for by
 //! name. Each runs in a process of its own. Whoever built the image vouches for the modules. Decides nothing about the boot.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -83,7 +82,7 @@ pub(super) fn devices(root: &Path) -> Result<(), InitError> {
         }
         busy(root, false);
         let fds = || [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
-        if !sys::poll(&mut fds(), Deadline::after(QUIET)).map_err(|error| InitError::Watch(error))? {
+        if !sys::poll(&mut fds(), Deadline::after(QUIET)).map_err(InitError::Watch)? {
             name(root, &loader.index, &mut told);
             sys::poll(&mut fds(), Deadline::after(Duration::MAX)).map_err(InitError::Watch)?;
         }
