@@ -129,8 +129,12 @@ impl Files {
             Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             text => text,
         };
-        let texts =
-            [text(&folder.join(kmod::DEP))?, optional(kmod::ALIAS)?, optional(kmod::SOFTDEP)?, optional(kmod::BUILTIN)?];
+        let texts = [
+            text(&folder.join(kmod::DEP))?,
+            optional(kmod::ALIAS)?,
+            optional(kmod::SOFTDEP)?,
+            optional(kmod::BUILTIN)?,
+        ];
         Ok(Files { folder, texts })
     }
 }
@@ -234,7 +238,9 @@ impl<'a> Loader<'a> {
         match loaded {
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
             // kernel/module/main.c: another version magic, or a symbol that this kernel does not have.
-            Err(errno @ (Errno::ENOEXEC | Errno::ENOENT)) => Err(LoadError::Format { said: self.said(name, errno), path }),
+            Err(errno @ (Errno::ENOEXEC | Errno::ENOENT)) => {
+                Err(LoadError::Format { said: self.said(name, errno), path })
+            }
             Err(errno @ (Errno::EKEYREJECTED | Errno::ENOKEY | Errno::EPERM | Errno::EBADMSG | Errno::ENOPKG)) => {
                 Err(LoadError::Signature { path, source: errno.into() })
             }
@@ -300,7 +306,10 @@ mod tests {
         ));
         assert!(listed("b\n").contains("kernel/b.ko: No such file or directory"));
         assert!(listed("c-d\n").ends_with("the image has no module c-d; build it with --modules c-d"));
-        assert_eq!(listed("a b\n"), "line 1 of /imprint/modules is no name of a module: \"a b\"; write one name a line");
+        assert_eq!(
+            listed("a b\n"),
+            "line 1 of /imprint/modules is no name of a module: \"a b\"; write one name a line"
+        );
         assert_eq!(modprobe(root.path(), &["-q", "--", "c"]), ExitCode::FAILURE);
     }
 
