@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use miniz_oxide::inflate::decompress_to_vec_with_limit;
+use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::io::Read as _;
 use xz4rust::{XzDecoder, XzNextBlockResult};
@@ -66,15 +66,20 @@ impl Packing {
 
 /// The module in a file. A module that is not packed is returned as it is.
 pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>, UnpackError> {
-    if bytes.len() > MAX_MODULE {
+    up_to(bytes, MAX_MODULE)
+}
+
+/// With another limit.
+pub(super) fn up_to(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {
+    if bytes.len() > most {
         return Err(UnpackError::TooLong);
     }
     let packing = Packing::of(bytes);
     let module = match packing {
         Packing::None => return Ok(bytes.to_vec()),
-        Packing::Gzip => gzip(bytes),
-        Packing::Xz => xz(bytes),
-        Packing::Zstd => zstd(bytes),
+        Packing::Gzip => gzip(bytes, most),
+        Packing::Xz => xz(bytes, most),
+        Packing::Zstd => zstd(bytes, most),
         Packing::Unknown => Err(UnpackError::Unknown),
     }?;
     match Packing::of(&module) {
@@ -84,7 +89,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>, UnpackError> {
 }
 
 /// One member; its name and other optional fields are passed over.
-fn gzip(bytes: &[u8]) -> Result<Vec<u8>, UnpackError> {
+fn gzip(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {
     let damaged = UnpackError::Damaged(Packing::Gzip);
     let (head, rest) = bytes.split_first_chunk::<10>().ok_or(damaged)?;
     let (mut rest, trailer) = rest.split_last_chunk::<8>().ok_or(damaged)?;
@@ -103,18 +108,18 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>, UnpackError> {
     if flags & 2 != 0 {
         rest = rest.get(2..).ok_or(damaged)?;
     }
+    let module = decompress_to_vec_with_limit(rest, most).map_err(|error| match error.status {
+        TINFLStatus::HasMoreOutput => UnpackError::TooLong,
+        _ => damaged,
+    })?;
     let [a, b, c, d, length @ ..] = *trailer;
-    let length = usize::try_from(u32::from_le_bytes(length)).map_err(|_| UnpackError::TooLong)?;
-    if length > MAX_MODULE {
-        return Err(UnpackError::TooLong);
-    }
-    let module = decompress_to_vec_with_limit(rest, length).map_err(|_| damaged)?;
-    let whole = module.len() == length && !crc32(u32::MAX, &module) == u32::from_le_bytes([a, b, c, d]);
-    if whole { Ok(module) } else { Err(damaged) }
+    let is_whole = u32::try_from(module.len()).is_ok_and(|len| len == u32::from_le_bytes(length))
+        && !crc32(u32::MAX, &module) == u32::from_le_bytes([a, b, c, d]);
+    if is_whole { Ok(module) } else { Err(damaged) }
 }
 
 /// One stream. The kernel's own build uses a dictionary of 1 or 2 MiB (scripts/Makefile.modinst), `xz -9` one of 64 MiB.
-fn xz(bytes: &[u8]) -> Result<Vec<u8>, UnpackError> {
+fn xz(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {
     let damaged = UnpackError::Damaged(Packing::Xz);
     let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(PIECE, MAX_MODULE);
     let (mut rest, mut module, mut piece) = (bytes, Vec::new(), vec![0; PIECE]);
@@ -125,7 +130,7 @@ fn xz(bytes: &[u8]) -> Result<Vec<u8>, UnpackError> {
             XzNextBlockResult::EndOfStream(read, written) => (read, written, true),
         };
         rest = rest.get(read..).ok_or(damaged)?;
-        add(&mut module, piece.get(..written).ok_or(damaged)?)?;
+        add(&mut module, piece.get(..written).ok_or(damaged)?, most)?;
         if ended {
             return Ok(module);
         }
@@ -136,14 +141,14 @@ fn xz(bytes: &[u8]) -> Result<Vec<u8>, UnpackError> {
 }
 
 /// One frame. A checksum in it is not compared: the kernel checks what it loads, and the image is checked as a whole where it counts.
-fn zstd(bytes: &[u8]) -> Result<Vec<u8>, UnpackError> {
+fn zstd(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {
     let damaged = UnpackError::Damaged(Packing::Zstd);
     let mut decoder = StreamingDecoder::new_with_max_window_size(bytes, WINDOW).map_err(|_| damaged)?;
     let (mut module, mut piece) = (Vec::new(), vec![0; PIECE]);
     loop {
         match decoder.read(&mut piece).map_err(|_| damaged)? {
             0 => return Ok(module),
-            count => add(&mut module, piece.get(..count).ok_or(damaged)?)?,
+            count => add(&mut module, piece.get(..count).ok_or(damaged)?, most)?,
         }
     }
 }
@@ -153,8 +158,8 @@ const WINDOW: u64 = 64 * 1024 * 1024;
 /// How much is unpacked at a time.
 const PIECE: usize = 64 * 1024;
 
-fn add(module: &mut Vec<u8>, piece: &[u8]) -> Result<(), UnpackError> {
-    if module.len().saturating_add(piece.len()) > MAX_MODULE {
+fn add(module: &mut Vec<u8>, piece: &[u8], most: usize) -> Result<(), UnpackError> {
+    if module.len().saturating_add(piece.len()) > most {
         return Err(UnpackError::TooLong);
     }
     module.extend_from_slice(piece);
