@@ -23,14 +23,14 @@ use std::time::Duration;
 
 use nix::sys::reboot::RebootMode;
 
-pub use error::InitError;
+pub use error::{Ended, InitError, LoadError};
 
 use crate::chain::chain;
 use crate::console::{complain, say};
 use crate::handover::{self, staged};
 use crate::options::{BootWords, ImageWords, Rescue, Root};
 use crate::source::{self, unpacked};
-use children::{Children, Ended, Task};
+use children::{Children, Task};
 use prompt::Typed;
 
 /// What a bare image needs beside the agent, by its path in the image: modules that are loaded first, one name a line.

@@ -2,7 +2,6 @@
 //! Decides nothing about the boot.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -20,6 +19,7 @@ use nix::sys::termios::{self, InputFlags, LocalFlags, OutputFlags, SetArg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, sync};
 
+use super::error::Ended;
 use super::{SYSROOT, load, prompt};
 use crate::console::say;
 use crate::sys;
@@ -48,15 +48,6 @@ pub(super) struct Task<'a> {
     pub(super) words: &'a [&'a str],
     /// The terminal that the program is to have, if a person may type there.
     pub(super) tty: Option<&'a Path>,
-}
-
-/// How a process has ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ended {
-    /// With this code.
-    Exit(i32),
-    /// By this signal.
-    Killed(i32),
 }
 
 impl Children {
@@ -251,14 +242,5 @@ pub(super) fn rest() -> ! {
         // An error, that there is no child, is ignored.
         let _ = waitpid(None, None);
         std::thread::sleep(AGAIN);
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Ended::Exit(code) => write!(f, "has ended with exit code {code}"),
-            Ended::Killed(signal) => write!(f, "was killed by signal {signal}"),
-        }
     }
 }

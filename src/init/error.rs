@@ -4,9 +4,17 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::children::Ended;
 use crate::kmod::{IndexError, UnpackError};
 use crate::shown::Printable;
+
+/// How a process has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// With this code.
+    Exit(i32),
+    /// By this signal.
+    Killed(i32),
+}
 
 /// Why the boot was stopped.
 #[derive(Debug)]
@@ -242,6 +250,15 @@ impl std::error::Error for LoadError {
             | LoadError::Refused { source, .. } => Some(source),
             LoadError::Unpack { source, .. } => Some(source),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Exit(code) => write!(f, "has ended with exit code {code}"),
+            Ended::Killed(signal) => write!(f, "was killed by signal {signal}"),
         }
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn devices(root: &Path) -> Result<(), InitError> {
         busy(root, false);
         let fds = || [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
         if !sys::poll(&mut fds(), Deadline::after(QUIET)).map_err(InitError::Watch)? {
-            name(root, &loader.index, &mut told);
+            name(root, &|modalias| loader.has(modalias), &mut told);
             sys::poll(&mut fds(), Deadline::after(Duration::MAX)).map_err(InitError::Watch)?;
         }
     }
@@ -93,14 +93,14 @@ pub(super) fn devices(root: &Path) -> Result<(), InitError> {
 fn without(root: &Path, error: &LoadError) -> Result<(), InitError> {
     complain(&format!("no drivers are loaded: {}", chain(error)));
     busy(root, false);
-    name(root, &Index::default(), &mut BTreeSet::new());
+    name(root, &|_| false, &mut BTreeSet::new());
     Ok(())
 }
 
 /// Tells the console, once, of each link and drive that has no driver.
-fn name(root: &Path, index: &Index<'_>, told: &mut BTreeSet<String>) {
+fn name(root: &Path, has: &dyn Fn(&str) -> bool, told: &mut BTreeSet<String>) {
     for device in devices::without_driver(root) {
-        if told.len() < MOST && index.matching(&device.modalias).is_empty() && told.insert(device.name.clone()) {
+        if told.len() < MOST && !has(&device.modalias) && told.insert(device.name.clone()) {
             complain(&device.to_string());
         }
     }
@@ -175,10 +175,23 @@ impl<'a> Loader<'a> {
         let wanted: Vec<String> = self.index.matching(modalias).into_iter().map(str::to_owned).collect();
         for name in wanted {
             let is_new = !self.words.blacklist.contains(&name) && !self.tried.contains_key(&name);
-            if is_new && let Err(error) = self.load(&name) {
+            if is_new
+                && self.is_there(&name)
+                && let Err(error) = self.load(&name)
+            {
                 complain(&format!("a driver for {}: {}", printable_up_to(modalias, 80), chain(&error)));
             }
         }
+    }
+
+    /// Whether the image has a driver for a device.
+    fn has(&self, modalias: &str) -> bool {
+        self.index.matching(modalias).iter().any(|name| self.is_there(name))
+    }
+
+    /// Whether the image has the file of a module: the indices of an image may be those of all modules of its kernel.
+    fn is_there(&self, name: &str) -> bool {
+        self.index.module(name).is_some_and(|module| self.folder.join(module.path).exists())
     }
 
     /// A module or an alias, after what it needs. A soft dependency need not load.
