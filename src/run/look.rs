@@ -9,25 +9,21 @@ use super::find::pin_of_machine;
 use crate::console::complain;
 use crate::error::Error;
 use crate::facts;
+use crate::finding::early;
 use crate::line::admission::AdmissionKey;
-use crate::options;
+use crate::options::{self, Options};
 use crate::payload::{HardwareAddress, Payload};
 use crate::plan::{self, Plan, Scope};
-use crate::site::{SignedBy, SitePin};
+use crate::site::{self, SignedBy, SitePin};
 use crate::source::admission_key::{self, INSTALLED};
 use crate::source::{self, Found, SourceError, bundle_key};
 use crate::status::Status;
 use crate::time::Deadline;
 
 /// `imprint check`: shows the payload in a file, and who signed it. The site pin of this machine counts, as at a boot. A
-/// file with an admission key or a bundle key is shown, too; without a file, those of the image.
+/// file with an admission key or a bundle key is shown, too; without a file, what the image has for every node.
 pub fn check(root: &Path, file: Option<&Path>) -> Result<String, Error> {
-    let Some(file) = file else {
-        let none = || format!("no admission key: there is neither /{} nor /{}\n", admission_key::PATH, INSTALLED);
-        let admission = admission_key::of_image(root)?.map_or_else(none, |key| key.to_string());
-        let bundle = bundle_key::of_image(root).map_err(SourceError::BundleKey)?;
-        return Ok(admission + &bundle.map(|key| key.to_string()).unwrap_or_default());
-    };
+    let Some(file) = file else { return of_image(root) };
     let found = source::file::named(file)?;
     if AdmissionKey::is_meant(found.bytes.expose()) {
         return Ok(admission_key::parsed(file.to_owned(), found.bytes.expose())?.to_string());
@@ -43,6 +39,24 @@ pub fn check(root: &Path, file: Option<&Path>) -> Result<String, Error> {
         SignedBy::Nobody => payload.to_string(),
         signed => format!("{payload}signed by  {signed}\n"),
     })
+}
+
+/// The files of an image that are the same for all nodes, each as a boot reads it.
+fn of_image(root: &Path) -> Result<String, Error> {
+    let none = |what: &str, path: &str| format!("no {what}: there is no /{path}\n");
+    let pin = match site::pin(root).map_err(SourceError::Pin)? {
+        Some(pin) => format!("site pin       {pin}\n"),
+        None => none("site pin", site::PATH),
+    };
+    let (links, _) = early::links(&Options::default(), root)?;
+    let network = match links.len() {
+        0 => none("network before the payload", early::PATH),
+        links => format!("network before the payload, links: {links}\n"),
+    };
+    let none = || format!("no admission key: there is neither /{} nor /{}\n", admission_key::PATH, INSTALLED);
+    let admission = admission_key::of_image(root)?.map_or_else(none, |key| key.to_string());
+    let bundle = bundle_key::of_image(root).map_err(SourceError::BundleKey)?;
+    Ok([pin, network, admission, bundle.map(|key| key.to_string()).unwrap_or_default()].concat())
 }
 
 /// `imprint plan`: shows what the payload in a file would do on this machine.
