@@ -53,11 +53,11 @@ struct Run {
     source: Vec<SourceName>,
 }
 
-/// validate a payload file and show it, secrets left out; or an admission key; without a file, what the image has for all nodes
+/// validate a payload file and show it, secrets left out; without a file, the site pin, network and keys of the image
 #[derive(FromArgs)]
 #[argh(subcommand, name = "check")]
 struct Check {
-    /// without a file: the root of the image (/). An image builder asks before it packs the image
+    /// root of the image (/); image builders give theirs before they pack it
     #[argh(option)]
     image: Option<PathBuf>,
     #[argh(positional)]
