@@ -174,7 +174,7 @@ fn the_bundle_key_of_an_image() {
         assert_eq!(built.built, good, "{text:?}\n{}", built.said);
         let key = built.image.path().join("imprint/bundle-key");
         assert_eq!(key.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
-        assert_eq!(built.said.contains(&format!("{}", file.display())), !good, "{}", built.said);
+        assert_eq!(built.said.contains(&file.display().to_string()), !good, "{}", built.said);
         assert!(!built.said.contains(&secret[..30]), "{}", built.said);
     }
     let built = build(&[("IMPRINT_BUNDLE_KEY", "/nowhere")], "");
