@@ -65,6 +65,8 @@ pub mod uevent;
 pub mod link_files;
 pub mod payload;
 pub mod age;
+pub mod kmod;
+pub mod superblock;
 
 // Used by several of the modules above.
 pub mod certificate;

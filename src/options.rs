@@ -1,6 +1,7 @@
 //! Parses the words of the kernel command line into [`Options`], with one published table. Never reads a file, and
 //! never decodes a payload.
 
+mod boot;
 mod credential;
 mod here;
 mod image;
@@ -19,6 +20,7 @@ use crate::payload::{DnsName, HardwareAddress, InterfaceName, UrlHost, authority
 use crate::secret::Secret;
 use crate::setting::{self, SettingError, Settings};
 use crate::shown::Printable;
+pub use boot::{BootWords, Rescue, Root};
 pub use credential::{CredentialName, SetCredential};
 pub use here::{NotHere, source_named};
 pub use image::{ImageWords, Text};
@@ -203,6 +205,7 @@ impl Options {
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
         let (mut server, mut domain) = (None, None);
+        let (mut next, mut rescue) = (None, None);
         let (mut new_bundle, mut settings) = (false, Settings::default());
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
         let mut network = NetworkWords::default();
@@ -257,6 +260,15 @@ impl Options {
                     Some("new") => new_bundle = true,
                     _ => return Err(bad()),
                 },
+                // For the agent as /init, which reads them by itself ([`BootWords`]).
+                "imprint.next" => {
+                    let given = value.and_then(boot::next).ok_or_else(bad)?;
+                    once(&mut next, given, "imprint.next=")?;
+                }
+                "imprint.rescue" => {
+                    let given = value.and_then(Rescue::parse).ok_or_else(bad)?;
+                    once(&mut rescue, given, "imprint.rescue=")?;
+                }
                 "BOOTIF" => bootif = value.and_then(boot_link),
                 "ip" | "nameserver" | "rd.route" => network.push(name, value.unwrap_or_default()),
                 name if name.starts_with(setting::PREFIX) => {

@@ -16,7 +16,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 16] = [
+pub const WORDS: [Word; 17] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",
@@ -106,10 +106,19 @@ pub const WORDS: [Word; 16] = [
     },
     Word {
         name: "imprint.next=",
-        values: "a command",
-        default: "not there",
-        meaning: "what the bare image starts next",
-        supported: false,
+        values: "the path of a program in the image, and its arguments behind blanks",
+        default: "the root that root= names",
+        meaning: "what a bare image starts after imprint, instead of a root; a program that is called init or systemd takes the \
+                  place of process 1",
+        supported: true,
+    },
+    Word {
+        name: "imprint.rescue=",
+        values: "prompt, reboot or poweroff",
+        default: "prompt",
+        meaning: "what a bare image does when the boot fails: it asks on the console what to do, or it says why and reboots or \
+                  switches the machine off after 10 s",
+        supported: true,
     },
     Word {
         name: "ip=",
