@@ -200,7 +200,9 @@ impl<'a> Index<'a> {
         let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
         for name in names {
             match self.resolve(name) {
-                Resolved::Modules(modules) => modules.into_iter().for_each(|one| self.visit(one, &mut seen, &mut order)),
+                Resolved::Modules(modules) => {
+                    modules.into_iter().for_each(|one| self.visit(one, &mut seen, &mut order))
+                }
                 Resolved::Builtin => {}
                 Resolved::Unknown => return Err(name),
             }

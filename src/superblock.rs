@@ -124,7 +124,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk");
         std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
-        let made = Command::new("/sbin/mke2fs").args(["-q", "-t", "ext4", "-F", "-L", "imprint-root", "-U", TEXT]).arg(&path).status();
+        let made = Command::new("/sbin/mke2fs")
+            .args(["-q", "-t", "ext4", "-F", "-L", "imprint-root", "-U", TEXT])
+            .arg(&path)
+            .status();
         assert!(made.expect("mke2fs of e2fsprogs").success());
         let found = read(&mut std::fs::File::open(&path).unwrap()).unwrap();
         assert_eq!(found, Some(Superblock { kind: "ext4", uuid: TEXT.to_owned(), label: "imprint-root".to_owned() }));

@@ -26,6 +26,7 @@ use imprint_tests::ports::Reserved;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod bare;
     mod bundle;
     mod controllers;
     mod credentials;
@@ -47,6 +48,7 @@ mod vm {
     mod rescue;
     mod root_file;
     mod services;
+    mod site_image;
     mod sticks;
 }
 

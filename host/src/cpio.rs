@@ -80,9 +80,9 @@ impl Tree {
     /// Puts something at an absolute path. Directories on the way that are missing are made, with mode 0755. A directory that is
     /// there already stays, with the new mode.
     pub fn put(&mut self, path: &str, mode: u32, node: Node) -> Result<(), TreeError> {
-        let name = path.strip_prefix('/').filter(|name| {
-            name.split('/').all(|part| !matches!(part, "" | "." | "..")) && !name.contains('\0')
-        });
+        let name = path
+            .strip_prefix('/')
+            .filter(|name| name.split('/').all(|part| !matches!(part, "" | "." | "..")) && !name.contains('\0'));
         let name = name.ok_or_else(|| TreeError::Path(path.to_owned()))?;
         if name.len() >= PATH_MAX {
             return Err(TreeError::Long(path.to_owned()));
@@ -112,7 +112,9 @@ impl Tree {
     /// The archive. Wiped on drop, as files may be secret.
     pub fn archive(&self) -> Result<Zeroizing<Vec<u8>>, TooLong> {
         // Header, name and padding of each. Allocated once, as above.
-        let room = |(name, (_, node)): (&String, &(u32, Node))| 128_usize.saturating_add(name.len()).saturating_add(node.len());
+        let room = |(name, (_, node)): (&String, &(u32, Node))| {
+            128_usize.saturating_add(name.len()).saturating_add(node.len())
+        };
         let room: usize = self.0.iter().map(room).fold(2 * BLOCK, usize::saturating_add);
         let mut out = Zeroizing::new(Vec::with_capacity(room));
         for ((name, (mode, node)), inode) in self.0.iter().zip(1_u32..) {

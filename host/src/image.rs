@@ -7,6 +7,7 @@ mod agent;
 mod choice;
 mod error;
 mod folder;
+mod medium;
 mod pack;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 pub use added::Added;
 pub use error::ImageError;
+pub use medium::medium;
 pub use pack::Compress;
 
 use agent::Agent;
@@ -126,12 +128,9 @@ pub fn make(wanted: &Wanted<'_>) -> Result<Image, ImageError> {
     tree.put("/init", 0o755, Node::File(Zeroizing::new(agent.bytes.clone())))?;
     let below = format!("/lib/modules/{version}");
     let [dep, alias, softdep] = index.only(&paths, stored);
-    for (name, text) in [
-        (kmod::DEP, dep),
-        (kmod::ALIAS, alias),
-        (kmod::SOFTDEP, softdep),
-        (kmod::BUILTIN, folder.builtin.clone()),
-    ] {
+    for (name, text) in
+        [(kmod::DEP, dep), (kmod::ALIAS, alias), (kmod::SOFTDEP, softdep), (kmod::BUILTIN, folder.builtin.clone())]
+    {
         tree.put(&format!("{below}/{name}"), 0o644, file(text))?;
     }
     let mut modules = Vec::with_capacity(all.len());
@@ -160,14 +159,15 @@ pub fn make(wanted: &Wanted<'_>) -> Result<Image, ImageError> {
         origins.push((place, path));
         keys.extend(Some(place).filter(|_| mode == 0o600));
     }
-    let mut words = wanted.words.map(in_image).transpose()?.unwrap_or_default();
+    let mut words: Vec<&str> = wanted.words.into_iter().collect();
+    let next = format!("imprint.next={NEXT}");
     if let Some(path) = wanted.next {
         let bytes = fs::read(path).map(Zeroizing::new).map_err(failed("reading", path))?;
         tree.put(NEXT, 0o755, Node::File(bytes))?;
-        words += &format!("imprint.next={NEXT}\n");
+        words.push(&next);
     }
     if !words.is_empty() {
-        tree.put(WORDS, 0o644, file(words))?;
+        tree.put(WORDS, 0o644, file(for_all(&words.join(" "))?))?;
     }
     let mut private = !keys.is_empty();
     for added in wanted.added {
@@ -177,7 +177,10 @@ pub fn make(wanted: &Wanted<'_>) -> Result<Image, ImageError> {
 
     let archive = tree.archive()?;
     let unpacked = archive.len();
-    let bytes = wanted.compress.pack(archive).map_err(ImageError::Compress)?;
+    let mut bytes = wanted.compress.pack(archive).map_err(ImageError::Compress)?;
+    // An archive that follows has to begin at a multiple of four, and the kernel passes over zeros before it.
+    let end = bytes.len().next_multiple_of(4);
+    bytes.resize(end, 0);
     let (machine, agent) = (agent.machine, (agent.path, agent.bytes.len()));
     Ok(Image { bytes, unpacked, version, machine, agent, modules, started, firmware, keys, private, warnings })
 }
@@ -206,7 +209,7 @@ fn skeleton(tree: &mut Tree) -> Result<(), ImageError> {
 }
 
 /// Words that a boot would refuse, or that are one node's, have no place in an image for all nodes of a site.
-fn in_image(words: &str) -> Result<String, ImageError> {
+fn for_all(words: &str) -> Result<String, ImageError> {
     let options = Options::parse(words).map_err(|error| ImageError::Words(chain(&error)))?;
     if options.payload.is_some() || !options.credentials.is_empty() {
         return Err(ImageError::OneNode);

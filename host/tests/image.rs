@@ -210,12 +210,27 @@ fn modules_firmware_programs_and_files_go_in_by_name() {
         fs::set_permissions(kernel.path(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
     let words = [
-        "--json", "--compress", "none", "--only", "--modules", "ath9k,=drivers/net/ethernet", "--modules", "ext4 ipv6",
-        "--firmware", "fw", "--next", "init2", "--add", "tree:/", "--add", "tree/bin:/opt/bin",
+        "--json",
+        "--compress",
+        "none",
+        "--only",
+        "--modules",
+        "ath9k,=drivers/net/ethernet",
+        "--modules",
+        "ext4 ipv6",
+        "--firmware",
+        "fw",
+        "--next",
+        "init2",
+        "--add",
+        "tree:/",
+        "--add",
+        "tree/bin:/opt/bin",
     ];
     let (image, said) = kernel.made(&words);
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let names: Vec<&str> = json["modules"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        json["modules"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["crc32c_generic", "ath9k", "e1000e", "ext4"]);
     assert_eq!(json["started"], serde_json::json!(["ext4"]), "no device announces a file system");
     assert_eq!((&json["firmware"], &json["kernel"]), (&1.into(), &"6.1.0-9-test".into()));
@@ -275,7 +290,10 @@ fn files_that_a_boot_would_refuse_end_the_build_for_another_machine_too() {
     let output = kernel.image(&["--site", "pin"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let said = text(&output.stderr);
-    assert!(said.starts_with("imprint-host: warning: the agent ") && said.contains(" is for aarch64 and cannot run here"), "{said}");
+    assert!(
+        said.starts_with("imprint-host: warning: the agent ") && said.contains(" is for aarch64 and cannot run here"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -288,20 +306,30 @@ fn what_cannot_become_an_image_is_named() {
     kernel.refused(&["--modules", "=drivers/no"], "--modules =drivers/no: DIR/modules has no such module");
     kernel.refused(&["--modules", "../x"], "--modules ../x: want names of modules");
     kernel.refused(&["--only", "--modules", "ext4"], "DIR/modules has no driver of any drive or network link");
-    kernel.refused(&["--compress", "gzip"], "this kernel unpacks no gzip: DIR/modules/modules.builtin does not list zlib_inflate");
+    kernel.refused(
+        &["--compress", "gzip"],
+        "this kernel unpacks no gzip: DIR/modules/modules.builtin does not list zlib_inflate",
+    );
     kernel.refused(&["--words", "imprint=no"], "--words: ");
     kernel.refused(&["--words", "imprint.payload=AAAA"], "--words");
+    kernel.refused(&["--words", "imprint.next=/bin/x", "--next", "agent"], "--words: ");
     kernel.refused(&["--add", "agent:/init"], "/init is in the image already");
     kernel.refused(&["--add", "agent:/../x"], "/../x is no path in an image");
     kernel.refused(&["--add", "missing:/x"], "finding missing");
     kernel.refused(&["--site", "missing"], "reading missing");
     kernel.refused(&["--firmware", "missing"], "reading the firmware in missing");
-    kernel.refused(&["--agent", "missing"], "there is no agent at missing; build it (make build), or name it with --agent");
+    kernel.refused(
+        &["--agent", "missing"],
+        "there is no agent at missing; build it (make build), or name it with --agent",
+    );
     kernel.file("text", "#!/bin/sh\n");
     kernel.refused(&["--agent", "text"], "the agent text is no ELF program");
     kernel.refused(&["-o", "/dev/null"], "/dev/null is no place for a file");
     fs::write(kernel.path("arm"), program(AARCH64)).unwrap();
-    kernel.refused(&["--agent", "arm"], "the agent arm is for aarch64, and the modules for x86_64; make build ARCH=x86_64");
+    kernel.refused(
+        &["--agent", "arm"],
+        "the agent arm is for aarch64, and the modules for x86_64; make build ARCH=x86_64",
+    );
     let mut dynamic = program(X86_64);
     dynamic[64] = 3;
     fs::write(kernel.path("dynamic"), dynamic).unwrap();
@@ -325,7 +353,10 @@ fn what_cannot_become_an_image_is_named() {
     kernel.put("modules.dep", b"nonsense\n");
     kernel.refused(&[], "DIR/modules: line 1 of modules.dep is not as depmod writes it");
     fs::remove_file(kernel.path("modules/modules.dep")).unwrap();
-    kernel.refused(&[], "DIR/modules is no folder of kernel modules: it has no modules.dep; give the folder lib/modules/VERSION");
+    kernel.refused(
+        &[],
+        "DIR/modules is no folder of kernel modules: it has no modules.dep; give the folder lib/modules/VERSION",
+    );
 }
 
 /// The accident: the disk is full in the middle of the image. The one that is there stays, and nothing is left behind. It needs root,

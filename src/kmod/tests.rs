@@ -50,10 +50,7 @@ fn closure<'n>(names: &[&'n str]) -> Result<Vec<String>, &'n str> {
 /// The accident: a module that is loaded before what it needs does not load ("Unknown symbol").
 #[test]
 fn what_a_module_needs_is_loaded_before_it() {
-    assert_eq!(
-        closure(&["virtio_net"]).unwrap(),
-        ["virtio", "virtio_ring", "failover", "net_failover", "virtio_net"]
-    );
+    assert_eq!(closure(&["virtio_net"]).unwrap(), ["virtio", "virtio_ring", "failover", "net_failover", "virtio_net"]);
     // Soft dependencies, which are aliases here; each module once, also for two that need it.
     assert_eq!(
         closure(&["ext4", "jbd2", "virtio"]).unwrap(),

@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn the_last_word_counts() {
-        let words = of("ro rw root=/dev/a root=/dev/b rootfstype=xfs,ext4 rootflags=subvol=x,noatime rootdelay=3 init=/bin/x imprint.timeout=7");
+        let words = of(
+            "ro rw root=/dev/a root=/dev/b rootfstype=xfs,ext4 rootflags=subvol=x,noatime rootdelay=3 init=/bin/x imprint.timeout=7",
+        );
         assert!(words.writable);
         assert_eq!(words.root, Some(Root::Device("/dev/b".into())));
         assert_eq!((words.kinds.join("+").as_str(), words.flags.as_str()), ("xfs+ext4", "subvol=x,noatime"));

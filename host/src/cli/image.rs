@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use imprint::hex;
 use imprint::shown::line;
+use zeroize::Zeroizing;
 
 use super::args::image::ImageArgs;
 use super::published::{ImageFile, ImageModule};
@@ -33,7 +34,12 @@ pub(super) fn image(cli: &Cli, arguments: &ImageArgs) -> Result<(), CliError> {
         added: &arguments.add,
         compress: arguments.compress,
     });
-    let made = made.map_err(|error| CliError::Image(Box::new(error)))?;
+    let failed = |error| CliError::Image(Box::new(error));
+    let mut made = made.map_err(failed)?;
+    if let (true, Some(kernel)) = (arguments.iso, &arguments.kernel) {
+        let medium = image::medium(&made.bytes, made.machine, kernel, &arguments.append).map_err(failed)?;
+        made.bytes = Zeroizing::new(medium);
+    }
     let staged = output.stage(&made.bytes).map_err(CliError::Write)?;
     if !made.private {
         // Boot loaders and servers read it.
@@ -62,7 +68,8 @@ pub(super) fn image(cli: &Cli, arguments: &ImageArgs) -> Result<(), CliError> {
         warnings: &made.warnings,
     };
     let mut text = format!(
-        "wrote {}: {}, unpacked {}\n",
+        "wrote {}{}: {}, unpacked {}\n",
+        if arguments.iso { "the medium " } else { "" },
         line(&shown),
         mebibytes(made.bytes.len()),
         mebibytes(made.unpacked)

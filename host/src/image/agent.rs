@@ -46,16 +46,15 @@ impl Agent {
 
     /// Refuses an image that would stop each boot. `origins`: which file on this machine became which path of the image, so that
     /// an error names the file that somebody can correct. Answers with a warning if the agent cannot be asked here.
-    pub(super) fn check(
-        &self,
-        tree: &Tree,
-        origins: &[(&'static str, &Path)],
-    ) -> Result<Option<String>, ImageError> {
-        let made = tempfile::Builder::new().prefix("imprint-image-").permissions(fs::Permissions::from_mode(0o700)).tempdir();
+    pub(super) fn check(&self, tree: &Tree, origins: &[(&'static str, &Path)]) -> Result<Option<String>, ImageError> {
+        let made =
+            tempfile::Builder::new().prefix("imprint-image-").permissions(fs::Permissions::from_mode(0o700)).tempdir();
         let staged = made.map_err(failed("making a folder in", &std::env::temp_dir()))?;
         lay(tree, staged.path())?;
         let (said, warning) = if Machine::of_this_program() == Some(self.machine) {
-            let asked = Command::new(&self.path)
+            // A name without a slash would be looked for in $PATH.
+            let program = fs::canonicalize(&self.path).map_err(failed("finding the agent", &self.path))?;
+            let asked = Command::new(program)
                 .arg("check")
                 .arg("--image")
                 .arg(staged.path())
@@ -77,7 +76,10 @@ impl Agent {
         match said {
             None => Ok(warning),
             Some(said) => Err(ImageError::Refused(origins.iter().fold(said, |said, (place, file)| {
-                said.replace(&staged.path().join(place.trim_start_matches('/')).display().to_string(), &file.display().to_string())
+                said.replace(
+                    &staged.path().join(place.trim_start_matches('/')).display().to_string(),
+                    &file.display().to_string(),
+                )
             }))),
         }
     }
@@ -96,7 +98,8 @@ fn judged(path: PathBuf, bytes: Vec<u8>, modules: Option<Machine>) -> Result<Age
 
 /// Lays out what the agent looks at: `/imprint` and `/etc`.
 fn lay(tree: &Tree, at: &Path) -> Result<(), ImageError> {
-    let looked_at = |path: &str| ["/imprint", "/etc"].iter().any(|top| path == *top || path.starts_with(&format!("{top}/")));
+    let looked_at =
+        |path: &str| ["/imprint", "/etc"].iter().any(|top| path == *top || path.starts_with(&format!("{top}/")));
     for (path, mode, node) in tree.iter().filter(|(path, ..)| looked_at(path)) {
         let place = at.join(path.trim_start_matches('/'));
         let private = fs::Permissions::from_mode(mode);

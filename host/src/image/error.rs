@@ -143,7 +143,9 @@ pub enum ImageError {
     #[error("--words: {0}")]
     Words(String),
     /// Words that belong to one node.
-    #[error("--words has what belongs to one node, and the image is for all nodes of a site; bring a payload by another medium")]
+    #[error(
+        "--words has what belongs to one node, and the image is for all nodes of a site; bring a payload by another medium"
+    )]
     OneNode,
     /// An argument of `--add`.
     #[error("--add {0}: want SOURCE:DESTINATION, like /usr/bin/busybox:/bin/busybox")]
@@ -160,6 +162,30 @@ pub enum ImageError {
     /// A file is too large.
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    /// No medium for this kind of machine.
+    #[error(
+        "--iso makes media for x86_64 and aarch64, and this image is for {0}; leave --iso out, and start the image by its boot loader"
+    )]
+    NoMedium(Machine),
+    /// `--append` has what the menu of the medium cannot hold.
+    #[error("--append: want words without quotes, backslashes and $, as they go into the menu of the medium")]
+    MediumWords,
+    /// Programs that make the medium are not installed.
+    #[error("--iso needs {what}, and this machine has none; on Debian: apt-get install {packages}")]
+    NoTool {
+        /// The programs and folders.
+        what: String,
+        /// Their packages.
+        packages: String,
+    },
+    /// The program that makes the medium failed.
+    #[error("grub-mkrescue ended with {status}: {said}; look at what it says, and whether there is room in /tmp")]
+    Tool {
+        /// How it ended.
+        status: String,
+        /// Its last words.
+        said: String,
+    },
     /// The image could not be compressed.
     #[error("compressing the image")]
     Compress(#[source] io::Error),

@@ -48,6 +48,15 @@ pub(in crate::cli) struct ImageArgs {
     /// Program that is started in the place of a root: it goes in, and the word imprint.next= that names it
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) next: Option<PathBuf>,
+    /// Make a medium for USB drives and optical discs that starts this image by BIOS and UEFI; it needs grub-mkrescue
+    #[arg(long, requires = "kernel")]
+    pub(in crate::cli) iso: bool,
+    /// The kernel of that medium: vmlinuz
+    #[arg(long, value_name = "FILE", requires = "iso")]
+    pub(in crate::cli) kernel: Option<PathBuf>,
+    /// Words for the kernel command line of that medium
+    #[arg(long, value_name = "WORDS", requires = "iso", default_value = "")]
+    pub(in crate::cli) append: String,
     /// Put a file or folder in; repeat it for more
     #[arg(long, value_name = "SOURCE:DESTINATION", value_parser = added)]
     pub(in crate::cli) add: Vec<Added>,
