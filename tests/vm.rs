@@ -38,6 +38,7 @@ mod vm {
     mod line;
     mod lying;
     mod matrix;
+    mod medium;
     mod names;
     mod network;
     mod partitions;

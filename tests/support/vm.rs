@@ -48,6 +48,8 @@ pub struct Machine {
     extra: Vec<(String, Vec<u8>)>,
     archive: Vec<u8>,
     initrd: Option<PathBuf>,
+    /// It starts from this medium, in a device of this kind, and QEMU loads no kernel.
+    medium: Option<(PathBuf, &'static str)>,
     rtc: String,
     cpu: &'static str,
     network: bool,
@@ -87,6 +89,7 @@ impl Machine {
             extra: Vec::new(),
             archive: Vec::new(),
             initrd: None,
+            medium: None,
             rtc: "2019-01-02T03:04:05".to_owned(),
             // QEMU 7.2 emulates cmpxchg16b wrongly, and Linux 6.12's slab allocator uses it. Without the flag, Linux avoids
             // it.
@@ -180,6 +183,14 @@ impl Machine {
     #[must_use]
     pub fn initrd(mut self, file: &Path) -> Machine {
         self.initrd = Some(file.to_owned());
+        self
+    }
+
+    /// Starts from a medium by its own boot loader, which has kernel, initramfs and command line. `device`: `ide-cd`, or
+    /// `usb-storage`.
+    #[must_use]
+    pub fn medium(mut self, image: &Path, device: &'static str) -> Machine {
+        self.medium = Some((image.to_owned(), device));
         self
     }
 
@@ -298,14 +309,7 @@ impl Machine {
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-m", "512", "-display", "none", "-nodefaults"])
             .args(["-no-reboot", "-rtc", &format!("base={}", self.rtc)])
-            .arg("-kernel")
-            .arg(match self.efi {
-                true => images.join("vmlinux").canonicalize().unwrap().with_file_name("vmlinuz"),
-                false => images.join("vmlinux"),
-            })
-            .arg("-initrd")
-            .arg(initramfs)
-            .args(["-append", &append, "-serial", "chardev:console"])
+            .args(["-serial", "chardev:console"])
             .args(["-chardev", &format!("{chardev},id=console,{file}={}", console.display())])
             .args(["-device", "virtio-serial-pci", "-chardev", &format!("file,id=report,path={}", report.display())])
             .args(["-device", "virtserialport,chardev=report,name=imprint.test"])
@@ -319,6 +323,19 @@ impl Machine {
             )
             .args(&self.arguments)
             .stdin(Stdio::null());
+        match &self.medium {
+            Some((image, device)) => {
+                let drive = format!("file={},if=none,id=medium,format=raw,readonly=on", image.display());
+                qemu.args(["-drive", &drive])
+                    .args((*device == "usb-storage").then_some(["-device", "qemu-xhci"]).iter().flatten());
+                qemu.args(["-device", &format!("{device},drive=medium,bootindex=0")]);
+            }
+            None => {
+                let vmlinux = images.join("vmlinux");
+                let kernel = if self.efi { vmlinux.canonicalize().unwrap().with_file_name("vmlinuz") } else { vmlinux };
+                qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs).args(["-append", &append]);
+            }
+        }
         (Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")), files)
     }
 

@@ -6,29 +6,36 @@ use std::process::Command;
 
 use crate::*;
 
-/// What the programs that were asked for printed.
-fn run(command: &mut Command) -> String {
+/// What a program that was asked printed.
+pub(super) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
+pub(super) fn tree() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder of the kernel, and its version.
+pub(super) fn kernel() -> (PathBuf, String) {
+    let kernel = PathBuf::from(run(Command::new(tree().join("scripts/kernel")).arg("stable")).trim());
+    let version = std::fs::read_to_string(kernel.join("version")).unwrap();
+    (kernel, version.trim().to_owned())
+}
+
 /// The image of the site: with its pin, and without anything of a node.
 fn image(site: &Site) -> Vec<u8> {
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let kernel = PathBuf::from(run(Command::new(tree.join("scripts/kernel")).arg("stable")).trim());
-    let version = std::fs::read_to_string(kernel.join("version")).unwrap();
-    let shown: serde_json::Value = serde_json::from_str(&run(Command::new(tree.join("dist/x86_64/imprint-host"))
-        .args(["--json", "--dir"])
-        .arg(site.work.path().join("state"))
-        .arg("show")))
-    .unwrap();
+    let (kernel, version) = kernel();
+    let host = tree().join("dist/x86_64/imprint-host");
+    let show = run(Command::new(&host).arg("--json").arg("--dir").arg(site.work.path().join("state")).arg("show"));
+    let shown: serde_json::Value = serde_json::from_str(&show).unwrap();
     let pin = site.work.path().join("site");
     std::fs::write(&pin, format!("{}\n", shown.get("pin").and_then(|pin| pin.as_str()).unwrap())).unwrap();
     let image = site.work.path().join("imprint.cpio");
-    run(Command::new(tree.join("dist/x86_64/imprint-host"))
+    run(Command::new(&host)
         .args(["image", "--compress", "gzip", "--words", "imprint=require", "--kernel-modules"])
-        .arg(kernel.join("lib/modules").join(version.trim()))
+        .arg(kernel.join("lib/modules").join(version))
         .arg("--site")
         .args([&pin, Path::new("-o"), &image]));
     std::fs::read(image).unwrap()
