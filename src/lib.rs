@@ -20,7 +20,8 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // printing panics if a write fails: use console
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap))]
 
-// Subcommands from start to end, and their errors.
+// Subcommands from start to end, and their errors. Process 1 of a bare image starts them.
+pub mod init;
 pub mod run;
 pub mod renew;
 pub mod error;

@@ -16,7 +16,7 @@ use imprint::error::Error;
 use imprint::options::{SourceName, source_named};
 use imprint::source::reader;
 use imprint::time::Timestamp;
-use imprint::{console, fault, renew, run, trial};
+use imprint::{console, fault, init, renew, run, trial};
 
 /// Gives a machine its identity in the first second of its life.
 ///
@@ -163,6 +163,9 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     fault::watch();
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(code) = init::called(&words) {
+        return code;
+    }
     let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     if let Some((&reader::WORD, words)) = words.split_first() {
         return if reader::serve(words).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };

@@ -43,6 +43,11 @@ const FORMS: [Form; 5] = [
     Form { kind: "squashfs", start: 0, magic: (0, b"hsqs"), uuid: None, label: None },
 ];
 
+/// The kinds that are known.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    FORMS.iter().map(|form| form.kind)
+}
+
 /// The superblock of a device. `None`: it has none that is known.
 pub fn read(device: &mut (impl Read + Seek)) -> io::Result<Option<Superblock>> {
     for form in &FORMS {

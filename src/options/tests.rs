@@ -94,8 +94,13 @@ fn errors_name_the_word() {
         ),
         ("imprint.line=sealed", "\"imprint.line=sealed\" on the kernel command line is not valid: want plain"),
         (
-            "imprint.next=/bin/sh",
-            "\"imprint.next\" on the kernel command line is not supported by this version; remove it",
+            "imprint.next=sh",
+            "\"imprint.next=sh\" on the kernel command line is not valid: want the path of a program in the image, and its \
+             arguments behind blanks",
+        ),
+        (
+            "imprint.rescue=shell",
+            "\"imprint.rescue=shell\" on the kernel command line is not valid: want prompt, reboot or poweroff",
         ),
         (
             "imprint.payload=",
