@@ -94,13 +94,16 @@ impl Tree {
                 return Err(TreeError::NoDirectory { path: path.to_owned(), at: format!("/{parent}") });
             }
         }
-        match (self.0.get_mut(name), &node) {
-            (Some((known, Node::Directory)), Node::Directory) => *known = mode,
-            (Some(_), _) => return Err(TreeError::Taken(path.to_owned())),
-            (None, _) => {
-                self.0.insert(name.to_owned(), (mode, node));
-            }
+        if let Some((known, there)) = self.0.get_mut(name) {
+            return match (there, node) {
+                (Node::Directory, Node::Directory) => {
+                    *known = mode;
+                    Ok(())
+                }
+                _ => Err(TreeError::Taken(path.to_owned())),
+            };
         }
+        self.0.insert(name.to_owned(), (mode, node));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 /// A kernel module as small as one can be, for the kernel and machine that its `.modinfo` and number say: head, names, `.modinfo`,
 /// and the table of sections. Included by unit tests, too.
-pub fn module(modinfo: &str, machine: u8) -> Vec<u8> {
+fn module(modinfo: &str, machine: u8) -> Vec<u8> {
     let names = b"\0.modinfo\0.shstrtab\0";
     let (names_at, info_at) = (64_u64, 64 + names.len() as u64);
     let table_at = info_at + modinfo.len() as u64;
