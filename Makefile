@@ -36,7 +36,7 @@ build-aarch64:
 	cargo zigbuild --locked --profile host -p imprint-host --target $(TARGET)
 	@scripts/check-aarch64 target/$(TARGET)/agent/imprint target/$(TARGET)/host/imprint-host
 
-## install     what make build built, into DESTDIR/usr: programs, units, dracut module, manual pages, docs
+## install     what make build built, into DESTDIR/usr: programs, units, dracut module, hooks, manual pages, docs
 # It builds nothing, so that root needs no compiler. The prefix is /usr: the units and the dracut module name it. On the
 # running system (no DESTDIR) it also makes the server's user and state directory.
 BIN := dist/$(ARCH)
@@ -51,6 +51,8 @@ install:
 	install -D -m 644 systemd/imprint-host.tmpfiles $(USR)/lib/tmpfiles.d/imprint-host.conf
 	install -D -m 755 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.sh
 	install -D -m 644 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.conf
+	cd initramfs && for file in hooks/* scripts/*/*; do install -D -m 755 $$file $(abspath $(USR))/share/initramfs-tools/$$file; done
+	for folder in install hooks; do install -D -m 755 -t $(USR)/lib/initcpio/$$folder mkinitcpio/$$folder/*; done
 	for page in man/*; do install -D -m 644 -t $(USR)/share/man/man$${page##*.} $$page; done
 	install -D -m 644 -t $(USR)/share/doc/imprint README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-*
 	install -D -m 644 -t $(USR)/share/doc/imprint/docs docs/*
@@ -104,7 +106,7 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	mandoc -T lint -W warning man/*
-	shellcheck -x $$(git ls-files | xargs grep -lE '^#!.*\b(ba)?sh$$')
+	shellcheck -x $$(git ls-files | xargs grep -lE '^#!.*\b(a|ba)?sh$$')
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
 ## docs        writes anew what pages have from tables in the program; test-fast compares
@@ -145,7 +147,7 @@ check-repro:
 dist: build
 	@scripts/install-needs vm
 	@rm -rf dist/$(BUNDLE) && mkdir -p dist/$(BUNDLE)
-	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut systemd man docs README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
+	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut initramfs mkinitcpio systemd man docs README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
 	@tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $(BUNDLE) | \
 		zstd -q -19 -f -o dist/$(BUNDLE).tar.zst
 	@rm -rf dist/$(BUNDLE)

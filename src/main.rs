@@ -53,10 +53,13 @@ struct Run {
     source: Vec<SourceName>,
 }
 
-/// validate a payload file and show it, secrets left out; or an admission key; without a file, that of the image
+/// validate a payload file and show it, secrets left out; without a file, the site pin, network and keys of the image
 #[derive(FromArgs)]
 #[argh(subcommand, name = "check")]
 struct Check {
+    /// root of the image (/); image builders give theirs before they pack it
+    #[argh(option)]
+    image: Option<PathBuf>,
     #[argh(positional)]
     file: Option<PathBuf>,
 }
@@ -194,7 +197,9 @@ fn main() -> ExitCode {
             console::also_on(root.join("dev/console"));
             run::boot_from(root, &source)
         }
-        Command::Check(Check { file }) => run::check(root, file.as_deref()).map(|text| console::answer(&text)),
+        Command::Check(Check { image, file }) => {
+            run::check(image.as_deref().unwrap_or(root), file.as_deref()).map(|text| console::answer(&text))
+        }
         Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| console::answer(&text)),
         Command::Enroll(Enroll { payload, out, timeout, approval_timeout }) => {
             let approval = approval_timeout.map(Duration::from_secs);

@@ -35,6 +35,7 @@ mod vm {
     mod drives;
     mod efivar;
     mod images;
+    mod initramfs_tools;
     mod line;
     mod lying;
     mod matrix;

@@ -23,10 +23,10 @@ pub enum Kernel {
     Generic,
 }
 
-/// The init of the initramfs that dracut built.
+/// The init of the initramfs, and the builder of its image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Init {
-    /// systemd, with imprint's unit.
+    /// systemd, with imprint's unit, by dracut.
     Systemd,
     /// dracut's own shell scripts, with imprint's hooks.
     Plain,
@@ -37,6 +37,10 @@ pub enum Init {
     PlainNg,
     /// The agent itself: an image by `imprint-host image`, with a shell for the report of a stopped boot.
     Bare,
+    /// The shell scripts of initramfs-tools, with MODULES=most and busybox.
+    InitramfsTools,
+    /// The same with MODULES=list and without busybox.
+    InitramfsToolsList,
 }
 
 /// A machine to boot once.
@@ -293,7 +297,13 @@ impl Machine {
         // The kernel tries whether timer interrupts come, and panics if the host gives it no time for them
         // (arch/x86/kernel/apic/io_apic.c, check_timer).
         let mut append = format!(
-            "console=ttyS0 panic=-1 {}mitigations=off no_timer_check root=LABEL=imprint-root rootfstype=ext4 {}",
+            "console=ttyS0 {} {}mitigations=off no_timer_check root=LABEL=imprint-root rootfstype=ext4 {}",
+            match self.init {
+                // With panic= initramfs-tools restarts the machine, where it would have a shell. A check of the root, which is
+                // read-only, would fail and take its time.
+                Init::InitramfsTools | Init::InitramfsToolsList => "sysctl.kernel.panic=-1 fsck.mode=skip",
+                _ => "panic=-1",
+            },
             if self.quiet { "quiet " } else { "" },
             self.append
         );
@@ -499,6 +509,8 @@ fn images(kernel: Kernel, init: Init) -> PathBuf {
         Init::SystemdNg => "systemd-ng",
         Init::PlainNg => "plain-ng",
         Init::Bare => "bare",
+        Init::InitramfsTools => "initramfs-tools",
+        Init::InitramfsToolsList => "initramfs-tools-list",
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/vm-images");
     let output = Command::new(script).args([kernel, init]).output().unwrap();

@@ -120,7 +120,7 @@ fn a_later_dracut_plain() {
     later_dracut(Init::PlainNg, Kernel::Stable);
 }
 
-/// Either dracut, with a pin that the agent would refuse on every machine.
+/// Each builder, with a pin that the agent would refuse on every machine.
 #[test]
 fn a_site_pin_that_is_none_ends_the_build() {
     let work = tempfile::tempdir().unwrap();
@@ -129,16 +129,16 @@ fn a_site_pin_that_is_none_ends_the_build() {
     let kernel = String::from_utf8(kernel.stdout).unwrap();
     let site = work.path().join("site");
     std::fs::write(&site, "0123456789abcdef\n").unwrap();
-    for flavour in ["plain", "plain-ng"] {
+    for (builder, flavour) in [("dracut-image", "plain"), ("dracut-image", "plain-ng"), ("initramfs-tools-image", "list")] {
         let image = work.path().join("image");
-        let build = Command::new(script("dracut-image"))
+        let build = Command::new(script(builder))
             .args([flavour, kernel.trim()])
             .arg(&image)
             .env("IMPRINT_SITE", &site)
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&build.stderr).into_owned();
-        let want = format!("imprint: {}: line 1 is wrong; it must be the SHA-256 of a CA certificate", site.display());
+        let want = format!("site pin {}: line 1 is wrong; it must be the SHA-256 of a CA certificate", site.display());
         assert!(!build.status.success() && said.contains(&want), "{flavour}: {said}");
         assert!(!image.exists());
     }

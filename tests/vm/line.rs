@@ -103,13 +103,13 @@ fn sane(report: &Report) {
 }
 
 /// Nobody says where: the host hears the agent on the console, and calls.
-#[test]
-fn the_console_itself() {
+#[track_caller]
+fn the_console_itself(init: Init, kernel: Kernel) {
     let host = Host::new();
     let (chardev, line) = console(&host);
     let log = host.path("log");
     let inject = host.inject(&["--line", &line, "--call", "--log", log.to_str().unwrap()]);
-    let report = Machine::new(Kernel::Stable).without_network().qemu(&SMBIOS).console(&chardev).boot();
+    let report = Machine::new(kernel).init(init).without_network().qemu(&SMBIOS).console(&chardev).boot();
     certified(&host, &report, &inject.ended(), "line ttyS0");
     sane(&report);
     let log = std::fs::read_to_string(log).unwrap();
@@ -118,6 +118,21 @@ fn the_console_itself() {
     // is text, and the agent's words follow on its line.
     let is_frame = |line: &str| line.len() > 20 && line.starts_with('#') && !line.contains("imprint: ");
     assert!(!log.lines().any(is_frame), "{log}");
+}
+
+#[test]
+fn boots_systemd_serial() {
+    the_console_itself(Init::Systemd, Kernel::Stable);
+}
+
+#[test]
+fn boots_plain_serial() {
+    the_console_itself(Init::Plain, Kernel::Backports);
+}
+
+#[test]
+fn boots_initramfs_tools_serial() {
+    the_console_itself(Init::InitramfsTools, Kernel::Stable);
 }
 
 /// While the console is a line systemd's status lines are off: afterwards systemd says as much as before, and where it

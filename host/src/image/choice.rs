@@ -37,7 +37,7 @@ const LINKS: [&str; 4] = ["virtio_net", "hv_netvsc", "vmxnet3", "xen_netfront"];
 const LINK_FOLDERS: [&str; 2] = ["drivers/net/ethernet", "drivers/net/phy"];
 
 /// What stands above those; buses, lines, doors, credentials, entropy; and keyboards for the person at the console.
-const OTHERS: [&str; 30] = [
+const OTHERS: [&str; 28] = [
     "sd_mod",
     "sr_mod",
     "cdrom",
@@ -59,8 +59,6 @@ const OTHERS: [&str; 30] = [
     "usbhid",
     "hid_generic",
     "efivarfs",
-    "8021q",
-    "bonding",
     "overlay",
     "loop",
     "zram",
