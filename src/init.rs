@@ -244,7 +244,8 @@ impl One<'_> {
         self.reason(failed);
         loop {
             let typed = self.children.line(&tty, prompt::PROMPT);
-            let mut on_tty = |program: &str, words: &[&str]| self.children.run(&Task { program, words, tty: Some(&tty) });
+            let mut on_tty =
+                |program: &str, words: &[&str]| self.children.run(&Task { program, words, tty: Some(&tty) });
             match Typed::parse(&typed) {
                 Some(Typed::Run) => return self.boot(),
                 Some(Typed::Console) => {

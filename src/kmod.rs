@@ -155,7 +155,7 @@ impl<'a> Index<'a> {
 
     /// The module of this name.
     pub fn module(&self, name: &str) -> Option<&Module<'a>> {
-        self.modules.get(&normal(name))
+        self.modules.get(&*normal(name))
     }
 
     /// All modules with their normal names.
@@ -165,10 +165,10 @@ impl<'a> Index<'a> {
 
     /// What a name or an alias stands for. A module of that name goes before an alias.
     pub fn resolve(&self, name: &str) -> Resolved<'_> {
-        if let Some((name, _)) = self.modules.get_key_value(&normal(name)) {
+        if let Some((name, _)) = self.modules.get_key_value(&*normal(name)) {
             return Resolved::Modules(vec![name.as_ref()]);
         }
-        if self.builtin.contains(&normal(name)) {
+        if self.builtin.contains(&*normal(name)) {
             return Resolved::Builtin;
         }
         match self.matching(name) {
@@ -180,11 +180,11 @@ impl<'a> Index<'a> {
     /// The modules with an alias that matches, each once, by their normal names: the drivers of a device with this MODALIAS. Modules
     /// that have no file are left out.
     pub fn matching(&self, modalias: &str) -> Vec<&str> {
-        let modalias = &normal(modalias);
+        let modalias = &*normal(modalias);
         let mut found: Vec<&str> = Vec::new();
         for (pattern, module) in &self.aliases {
             if matches(pattern, modalias)
-                && let Some((name, _)) = self.modules.get_key_value(&normal(module))
+                && let Some((name, _)) = self.modules.get_key_value(&*normal(module))
                 && !found.contains(&name.as_ref())
             {
                 found.push(name);
@@ -228,16 +228,16 @@ impl<'a> Index<'a> {
                     }
                 }
                 Step::Module(name) => {
-                    let Some(module) = self.modules.get(&name) else { continue };
+                    let Some(module) = self.modules.get(&*name) else { continue };
                     if !seen.insert(name.clone().into_owned()) {
                         continue;
                     }
-                    let soft = self.soft.get(&name);
+                    let soft = self.soft.get(&*name);
                     // The last step that is put here is the first one that is taken.
                     steps.extend(self.soft_steps(soft.map(|soft| &soft.after)).map(Step::Module));
                     steps.push(Step::Done(module.path));
                     for path in &module.needs {
-                        steps.push(match name_of(path).filter(|name| self.modules.contains_key(name)) {
+                        steps.push(match name_of(path).filter(|name| self.modules.contains_key(&**name)) {
                             Some(name) => Step::Module(name),
                             None => Step::Leaf(path),
                         });
@@ -263,8 +263,9 @@ impl<'a> Index<'a> {
     /// path is in the image, where a module may be stored unpacked.
     pub fn only(&self, paths: &[&str], renamed: impl Fn(&str) -> String) -> [String; 3] {
         let kept: BTreeSet<Cow<'_, str>> = paths.iter().filter_map(|path| name_of(path)).collect();
+        let has = |name: &str| kept.contains(name);
         let [mut dep, mut alias, mut softdep] = [const { String::new() }; 3];
-        for (_, module) in self.modules.iter().filter(|(name, _)| kept.contains(*name)) {
+        for (_, module) in self.modules.iter().filter(|(name, _)| has(name)) {
             dep.push_str(&renamed(module.path));
             dep.push(':');
             for need in &module.needs {
@@ -273,10 +274,10 @@ impl<'a> Index<'a> {
             }
             dep.push('\n');
         }
-        for (pattern, module) in self.aliases.iter().filter(|(_, module)| kept.contains(&normal(module))) {
+        for (pattern, module) in self.aliases.iter().filter(|(_, module)| has(&normal(module))) {
             alias.extend(["alias ", pattern, " ", module, "\n"]);
         }
-        for (name, soft) in self.soft.iter().filter(|(name, _)| kept.contains(*name)) {
+        for (name, soft) in self.soft.iter().filter(|(name, _)| has(name)) {
             softdep.extend(["softdep ", name]);
             for (word, names) in [(" pre:", &soft.before), (" post:", &soft.after)] {
                 if !names.is_empty() {

@@ -116,7 +116,11 @@ impl Children {
     /// A line that a person types at a prompt. Waits for as long as it takes.
     pub(super) fn line(&mut self, tty: &Path, prompt: &str) -> String {
         loop {
-            let open = OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK).open(tty);
+            let open = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK)
+                .open(tty);
             if let Ok(mut terminal) = open
                 && let Ok(line) = self.typed(&mut terminal, prompt)
             {
@@ -152,7 +156,9 @@ impl Children {
                 // The terminal hung up, or somebody typed ^D.
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => Ok(String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).trim().to_owned()),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => continue,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    continue;
+                }
                 Err(error) => Err(error),
             };
         }
@@ -171,9 +177,9 @@ impl Children {
         sync();
         let _ = umount2(&root.join(SYSROOT), MntFlags::MNT_DETACH);
         sync();
-        if let Err(error) = reboot(mode) {
-            say(&format!("the kernel does not reboot: {error}; switch the machine off"));
-        }
+        // It returns only if it fails.
+        let Err(error) = reboot(mode);
+        say(&format!("the kernel does not reboot: {error}; switch the machine off"));
         rest()
     }
 

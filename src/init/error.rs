@@ -151,9 +151,9 @@ impl fmt::Display for InitError {
             InitError::Fault(words) | InitError::Said(words) => f.write_str(words),
             InitError::Start { what, .. } => write!(f, "{what} could not be started"),
             InitError::Part { what, ended } => write!(f, "{what} {ended}; its own message is above"),
-            InitError::NoRoot => {
-                f.write_str("the kernel command line has neither root= nor imprint.next=; add what the machine is to boot into")
-            }
+            InitError::NoRoot => f.write_str(
+                "the kernel command line has neither root= nor imprint.next=; add what the machine is to boot into",
+            ),
             InitError::Form(root) => write!(
                 f,
                 "root={root} is not a form that a bare image knows; write UUID=, LABEL=, PARTUUID=, PARTLABEL=, imprint: or \
@@ -180,7 +180,9 @@ impl fmt::Display for InitError {
             }
             InitError::NextEnded { program, ended } => write!(f, "imprint.next={program} {ended}"),
             InitError::Watch(_) => f.write_str("watching for devices"),
-            InitError::Listed(_) => f.write_str("/imprint/modules lists a module that the machine is not to boot without"),
+            InitError::Listed(_) => {
+                f.write_str("/imprint/modules lists a module that the machine is not to boot without")
+            }
             InitError::List { number, line } => {
                 write!(f, "line {number} of /imprint/modules is no name of a module: \"{line}\"; write one name a line")
             }
@@ -235,9 +237,9 @@ impl fmt::Display for LoadError {
 impl std::error::Error for LoadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            LoadError::Read { source, .. } | LoadError::Signature { source, .. } | LoadError::Refused { source, .. } => {
-                Some(source)
-            }
+            LoadError::Read { source, .. }
+            | LoadError::Signature { source, .. }
+            | LoadError::Refused { source, .. } => Some(source),
             LoadError::Unpack { source, .. } => Some(source),
             _ => None,
         }

@@ -1,8 +1,7 @@
 //! Loads modules into the kernel: those that are listed in the image, those that the devices need, and those that the kernel asks for by
 //! name. Each runs in a process of its own. Whoever built the image vouches for the modules. Decides nothing about the boot.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -83,7 +82,7 @@ pub(super) fn devices(root: &Path) -> Result<(), InitError> {
         }
         busy(root, false);
         let fds = || [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
-        if !sys::poll(&mut fds(), Deadline::after(QUIET)).map_err(|error| InitError::Watch(error))? {
+        if !sys::poll(&mut fds(), Deadline::after(QUIET)).map_err(InitError::Watch)? {
             name(root, &loader.index, &mut told);
             sys::poll(&mut fds(), Deadline::after(Duration::MAX)).map_err(InitError::Watch)?;
         }
@@ -130,8 +129,12 @@ impl Files {
             Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             text => text,
         };
-        let texts =
-            [text(&folder.join(kmod::DEP))?, optional(kmod::ALIAS)?, optional(kmod::SOFTDEP)?, optional(kmod::BUILTIN)?];
+        let texts = [
+            text(&folder.join(kmod::DEP))?,
+            optional(kmod::ALIAS)?,
+            optional(kmod::SOFTDEP)?,
+            optional(kmod::BUILTIN)?,
+        ];
         Ok(Files { folder, texts })
     }
 }
@@ -235,7 +238,9 @@ impl<'a> Loader<'a> {
         match loaded {
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
             // kernel/module/main.c: another version magic, or a symbol that this kernel does not have.
-            Err(errno @ (Errno::ENOEXEC | Errno::ENOENT)) => Err(LoadError::Format { said: self.said(name, errno), path }),
+            Err(errno @ (Errno::ENOEXEC | Errno::ENOENT)) => {
+                Err(LoadError::Format { said: self.said(name, errno), path })
+            }
             Err(errno @ (Errno::EKEYREJECTED | Errno::ENOKEY | Errno::EPERM | Errno::EBADMSG | Errno::ENOPKG)) => {
                 Err(LoadError::Signature { path, source: errno.into() })
             }
@@ -301,7 +306,10 @@ mod tests {
         ));
         assert!(listed("b\n").contains("kernel/b.ko: No such file or directory"));
         assert!(listed("c-d\n").ends_with("the image has no module c-d; build it with --modules c-d"));
-        assert_eq!(listed("a b\n"), "line 1 of /imprint/modules is no name of a module: \"a b\"; write one name a line");
+        assert_eq!(
+            listed("a b\n"),
+            "line 1 of /imprint/modules is no name of a module: \"a b\"; write one name a line"
+        );
         assert_eq!(modprobe(root.path(), &["-q", "--", "c"]), ExitCode::FAILURE);
     }
 

@@ -50,9 +50,7 @@ impl Typed {
 /// The words, for the person at the prompt.
 pub(super) fn words(has_shell: bool) -> String {
     let shell = if has_shell { ", shell" } else { "" };
-    format!(
-        "type console (to paste a payload), run (to boot again), status, setup{shell}, reboot or poweroff"
-    )
+    format!("type console (to paste a payload), run (to boot again), status, setup{shell}, reboot or poweroff")
 }
 
 /// The terminal of the person at the console. `/dev/console` itself cannot be a controlling terminal, so it is the one behind it.
@@ -97,7 +95,10 @@ mod tests {
         for nothing in ["", "help", "console x", "Reboot"] {
             assert_eq!(Typed::parse(nothing), None, "{nothing}");
         }
-        for word in words(true).split([',', ' ']).filter(|word| ["console", "run", "status", "setup", "shell", "reboot", "poweroff"].contains(word)) {
+        for word in words(true)
+            .split([',', ' '])
+            .filter(|word| ["console", "run", "status", "setup", "shell", "reboot", "poweroff"].contains(word))
+        {
             assert!(Typed::parse(word).is_some(), "{word}");
         }
         assert!(!words(false).contains("shell"));

@@ -83,7 +83,12 @@ fn find(root: &Path, wanted: &Root, words: &BootWords) -> Result<(PathBuf, Strin
         }
         if !said && since_boot().saturating_sub(begun) >= SOON {
             said = true;
-            say(&format!("waiting up to {} s for {}; there is {}", words.timeout.as_secs(), shown(wanted), disks.shown()));
+            say(&format!(
+                "waiting up to {} s for {}; there is {}",
+                words.timeout.as_secs(),
+                shown(wanted),
+                disks.shown()
+            ));
         }
         disks.wait(&stir, deadline.at_most(if said { AGAIN } else { SOON }))?;
     }
@@ -110,7 +115,8 @@ impl Disks {
         let is_disk = |name: &String| !NO_DISKS.iter().any(|kind| is_numbered(name, kind));
         let there: Vec<String> = names.filter(is_disk).collect();
         self.known.retain(|name, disk| {
-            let is_stale = matches!(disk, Disk::Read { names, at } if names.is_empty() && now.saturating_sub(*at) >= AGAIN);
+            let is_stale =
+                matches!(disk, Disk::Read { names, at } if names.is_empty() && now.saturating_sub(*at) >= AGAIN);
             there.contains(name) && !is_stale
         });
         for name in there {
@@ -210,9 +216,8 @@ fn node(root: &Path, name: &str) -> PathBuf {
 /// The device of a partition by its number (Documentation/ABI/stable/sysfs-block, "partition").
 fn part(root: &Path, disk: &str, number: u32) -> Option<String> {
     let entries = fs::read_dir(root.join(BLOCK).join(disk)).into_iter().flatten().flatten();
-    let is = |path: PathBuf| {
-        fs::read_to_string(path.join("partition")).is_ok_and(|text| text.trim() == number.to_string())
-    };
+    let is =
+        |path: PathBuf| fs::read_to_string(path.join("partition")).is_ok_and(|text| text.trim() == number.to_string());
     entries.filter(|entry| is(entry.path())).map(|entry| entry.file_name().to_string_lossy().into_owned()).next()
 }
 
@@ -290,7 +295,9 @@ mod tests {
     fn a_root_is_found_by_each_of_its_names() {
         let (root, disks) = disks();
         let found = |wanted: Root| {
-            disks.find(root.path(), &wanted).map(|(node, kind)| (node.strip_prefix(root.path()).unwrap().to_owned(), kind))
+            disks
+                .find(root.path(), &wanted)
+                .map(|(node, kind)| (node.strip_prefix(root.path()).unwrap().to_owned(), kind))
         };
         let want = Some((PathBuf::from("dev/vda2"), "ext4".to_owned()));
         assert_eq!(found(Root::Uuid("0123".into())), want);
@@ -300,7 +307,12 @@ mod tests {
         assert_eq!(found(Root::Device("/dev/vda2".into())), want);
         assert_eq!(found(Root::PartLabel("boot".into())), Some(("dev/vda1".into(), String::new())), "with rootfstype=");
         // An empty name fits a disk that has none: that must not be the root.
-        for none in [Root::Uuid(String::new()), Root::Label(String::new()), Root::Uuid("aaaa-2".into()), Root::Device("/dev/vdc".into())] {
+        for none in [
+            Root::Uuid(String::new()),
+            Root::Label(String::new()),
+            Root::Uuid("aaaa-2".into()),
+            Root::Device("/dev/vdc".into()),
+        ] {
             assert_eq!(found(none), None);
         }
     }
@@ -317,14 +329,19 @@ mod tests {
     fn flags_and_options() {
         let ro = MsFlags::MS_RDONLY;
         assert_eq!(flags("", false), (ro, String::new()));
-        assert_eq!(flags("subvol=a,noatime,compress=zstd", true), (MsFlags::MS_NOATIME, "subvol=a,compress=zstd".into()));
+        assert_eq!(
+            flags("subvol=a,noatime,compress=zstd", true),
+            (MsFlags::MS_NOATIME, "subvol=a,compress=zstd".into())
+        );
         assert_eq!(flags("rw,nodev", false), (MsFlags::MS_NODEV, String::new()));
         assert_eq!(flags("ro,defaults,,", true), (ro, String::new()));
     }
 
     #[test]
     fn disks_that_nobody_boots_from() {
-        for (name, kind, is) in [("loop0", "loop", true), ("fd0", "fd", true), ("fda", "fd", false), ("loop", "loop", false)] {
+        for (name, kind, is) in
+            [("loop0", "loop", true), ("fd0", "fd", true), ("fda", "fd", false), ("loop", "loop", false)]
+        {
             assert_eq!(is_numbered(name, kind), is, "{name}");
         }
     }

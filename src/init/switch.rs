@@ -178,7 +178,10 @@ mod tests {
         symlink("/lib/systemd/systemd", root.path().join("sbin/init")).unwrap();
         symlink("usr/lib", root.path().join("lib")).unwrap();
         assert_eq!(init(root.path(), None).unwrap(), "/sbin/init");
-        assert_eq!(init(root.path(), Some("/lib/systemd/../systemd/systemd")).unwrap(), "/lib/systemd/../systemd/systemd");
+        assert_eq!(
+            init(root.path(), Some("/lib/systemd/../systemd/systemd")).unwrap(),
+            "/lib/systemd/../systemd/systemd"
+        );
         assert!(init(root.path(), Some("/bin/none")).is_err(), "init= is the only one that counts");
         // A link out of the root stays in it.
         symlink("../../../../../../etc/passwd", root.path().join("etc/out")).unwrap();
