@@ -48,7 +48,7 @@ fn of_image(root: &Path) -> Result<String, Error> {
         Some(pin) => shown(&pin),
         None => format!("no site pin: there is neither /{} nor /{}\n", site::PATH, site::INSTALLED),
     };
-    let (links, _) = finding::links(&Options::default(), root)?;
+    let (links, _) = finding::links(&Options::parse("")?, root)?;
     let network = match links.len() {
         0 => format!("no network before the payload: there is no /{}\n", finding::PATH),
         count => format!("network        {count} link(s) before the payload\n"),
