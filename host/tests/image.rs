@@ -1,9 +1,7 @@
 //! Tests of `imprint-host image` with a kernel's folder of modules that has few and small ones: what goes in, what is refused, and
 //! that the same inputs give the same bytes. tests/vm boots images of real kernels.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/command.rs"]
-mod command;
+use crate::support::command;
 
 use std::fs;
 use std::io::Write;

@@ -57,7 +57,8 @@ fn what_every_image_has() {
         let built = build(&[], systemd);
         assert!(built.built, "{}", built.said);
         let has = |line: &str| built.said.lines().any(|said| said == line);
-        for line in ["binary /usr/bin/imprint", "rule 80-net-setup-link.rules", "module virtio_blk?", "module overlay?"] {
+        for line in ["binary /usr/bin/imprint", "rule 80-net-setup-link.rules", "module virtio_blk?", "module overlay?"]
+        {
             assert!(has(line), "{line}\n{}", built.said);
         }
         let folder = built.image.path().join("imprint").metadata().unwrap();

@@ -41,6 +41,10 @@ pub enum Init {
     InitramfsTools,
     /// The same with MODULES=list and without busybox.
     InitramfsToolsList,
+    /// systemd, by the later dracut, with a live root: a squashfs on the disk, under an overlay.
+    SystemdLive,
+    /// The shell scripts, in the same way.
+    PlainLive,
 }
 
 /// A machine to boot once.
@@ -511,6 +515,8 @@ fn images(kernel: Kernel, init: Init) -> PathBuf {
         Init::Bare => "bare",
         Init::InitramfsTools => "initramfs-tools",
         Init::InitramfsToolsList => "initramfs-tools-list",
+        Init::SystemdLive => "systemd-ng-live",
+        Init::PlainLive => "plain-ng-live",
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/vm-images");
     let output = Command::new(script).args([kernel, init]).output().unwrap();

@@ -129,7 +129,9 @@ fn a_site_pin_that_is_none_ends_the_build() {
     let kernel = String::from_utf8(kernel.stdout).unwrap();
     let site = work.path().join("site");
     std::fs::write(&site, "0123456789abcdef\n").unwrap();
-    for (builder, flavour) in [("dracut-image", "plain"), ("dracut-image", "plain-ng"), ("initramfs-tools-image", "list")] {
+    for (builder, flavour) in
+        [("dracut-image", "plain"), ("dracut-image", "plain-ng"), ("initramfs-tools-image", "list")]
+    {
         let image = work.path().join("image");
         let build = Command::new(script(builder))
             .args([flavour, kernel.trim()])

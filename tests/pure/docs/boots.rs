@@ -99,7 +99,9 @@ fn the_boots_on_the_page_are_those_of_the_tests() {
 fn names_of_boots_are_read() {
     assert_eq!(cell("boots_initramfs_tools_config_drive"), Some(("initramfs_tools", "config_drive")));
     assert_eq!(cell("boots_pxe_uefi_cpio"), Some(("pxe_uefi", "cpio")));
-    for wrong in ["boots_systemd", "boots_systemd_", "boots_systemd_cpio_twice", "boots_sysv_cpio", "boots_cpio_systemd"] {
+    for wrong in
+        ["boots_systemd", "boots_systemd_", "boots_systemd_cpio_twice", "boots_sysv_cpio", "boots_cpio_systemd"]
+    {
         assert_eq!(cell(wrong), None, "{wrong}");
     }
     let source = "#[test]\nfn boots_bare_cpio() {}\nfn boots_bare_serial() {}\n#[test]\nfn other() {}";
