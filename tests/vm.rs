@@ -26,6 +26,7 @@ use imprint_tests::ports::Reserved;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod bare;
     mod bundle;
     mod controllers;
     mod credentials;
@@ -38,6 +39,7 @@ mod vm {
     mod line;
     mod lying;
     mod matrix;
+    mod medium;
     mod names;
     mod network;
     mod partitions;
@@ -48,6 +50,7 @@ mod vm {
     mod rescue;
     mod root_file;
     mod services;
+    mod site_image;
     mod sticks;
 }
 
