@@ -34,6 +34,7 @@ pub mod retrieval;
 pub mod checkin;
 pub mod identity;
 pub mod finding;
+pub mod swap;
 pub mod apply;
 pub mod plan;
 pub mod setup;

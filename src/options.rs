@@ -6,6 +6,7 @@ mod here;
 mod image;
 mod ip;
 mod near;
+mod swap;
 mod table;
 mod show;
 
@@ -25,6 +26,7 @@ pub use image::{ImageWords, Text};
 pub use ip::NetworkWords;
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
+pub use swap::Swap;
 pub use table::{WORDS, Word};
 
 /// What the operator asked for on the kernel command line.
@@ -61,6 +63,8 @@ pub struct Options {
     pub settings: Settings,
     /// `ip=`, `nameserver=` and `rd.route=`, as dracut has them: the network before there is a payload.
     pub network: NetworkWords,
+    /// `imprint.swap=`
+    pub swap: Swap,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
     pub bootif: Option<HardwareAddress>,
     /// Words that look like imprint's and are not.
@@ -202,7 +206,7 @@ impl Options {
         let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
-        let (mut server, mut domain) = (None, None);
+        let (mut server, mut domain, mut swap) = (None, None, None);
         let (mut new_bundle, mut settings) = (false, Settings::default());
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
         let mut network = NetworkWords::default();
@@ -257,6 +261,9 @@ impl Options {
                     Some("new") => new_bundle = true,
                     _ => return Err(bad()),
                 },
+                "imprint.swap" => {
+                    once(&mut swap, value.and_then(Swap::parse).ok_or_else(bad)?, "imprint.swap=")?;
+                }
                 "BOOTIF" => bootif = value.and_then(boot_link),
                 "ip" | "nameserver" | "rd.route" => network.push(name, value.unwrap_or_default()),
                 name if name.starts_with(setting::PREFIX) => {
@@ -297,6 +304,7 @@ impl Options {
             new_bundle,
             settings,
             network,
+            swap: swap.unwrap_or_default(),
             bootif,
             near_misses,
         })

@@ -48,6 +48,7 @@ mod vm {
     mod root_file;
     mod services;
     mod sticks;
+    mod swap;
 }
 
 /// A CA with a server, and one node's payload on a config drive.

@@ -16,7 +16,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 16] = [
+pub const WORDS: [Word; 17] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",
@@ -102,6 +102,14 @@ pub const WORDS: [Word; 16] = [
         default: "not there",
         meaning: "make a new bundle and send it to the server, also if the server has one for this node. Counts only where the \
                   payload asks for a bundle",
+        supported: true,
+    },
+    Word {
+        name: "imprint.swap=",
+        values: "auto, disk, zram, zram:PERCENT% or off",
+        default: "auto",
+        meaning: "swap space: auto uses each partition that imprint swap prepare has prepared; disk does the same, and says so if there is \
+                  none; zram takes compressed memory where there is none, of half the memory or of PERCENT % of it; off uses none",
         supported: true,
     },
     Word {
