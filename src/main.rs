@@ -238,7 +238,9 @@ fn main() -> ExitCode {
             run::apply(root, &new)
         }
         Command::Available(Available { early }) => run::available(root, early),
-        Command::Swap(Swap { command: SwapCommand::Prepare(SwapPrepare { device }) }) => run::swap_prepare(root, &device),
+        Command::Swap(Swap { command: SwapCommand::Prepare(SwapPrepare { device }) }) => {
+            run::swap_prepare(root, &device)
+        }
         Command::Swap(Swap { command: SwapCommand::On(SwapOn {}) }) => {
             console::also_on(root.join("dev/console"));
             run::swap_on(root)

@@ -51,7 +51,9 @@ mod tests {
         ] {
             assert_eq!(parsed(words), Ok(want), "{words}");
         }
-        for value in ["", "on", "zram:", "zram:50", "zram:0%", "zram:201%", "zram:300%", "zram:-1%", "disk:vdb2", "Zram"] {
+        for value in
+            ["", "on", "zram:", "zram:50", "zram:0%", "zram:201%", "zram:300%", "zram:-1%", "disk:vdb2", "Zram"]
+        {
             let refused = parsed(&format!("imprint.swap={value}"));
             assert!(matches!(refused, Err(OptionsError::Value { .. })), "{value}: {refused:?}");
         }

@@ -69,20 +69,15 @@ fn mapped(root: &Path, partition: &str) -> Option<String> {
     Some(std::fs::read_dir(folder).ok()?.flatten().next()?.file_name().to_str()?.to_owned())
 }
 
-fn use_it(
-    root: &Path,
-    control: &File,
-    name: &str,
-    partition: &Partition,
-    layout: Layout,
-) -> Result<Area, SwapError> {
+fn use_it(root: &Path, control: &File, name: &str, partition: &Partition, layout: Layout) -> Result<Area, SwapError> {
     load(control, name, partition, layout)?;
     // From here on the kernel lets nobody else use the partition. A reader has seen the whole disk; this is the device that is used.
     verify(root, partition)?;
     let answer = call(control, Call { command: Command::Resume, name, uuid: "", cookie: COOKIE, target: None })
         .map_err(|source| SwapError::Mapper { what: "using the table", source })?;
     let device = mapper::device(&answer).and_then(|device| sysfs::name(root, device));
-    let device = device.ok_or_else(|| SwapError::Mapper { what: "finding the device", source: Errno::ENODEV.into() })?;
+    let device =
+        device.ok_or_else(|| SwapError::Mapper { what: "finding the device", source: Errno::ENODEV.into() })?;
     let node = sysfs::node(root, &device);
     let (_, bytes) = layout.inner();
     write(&node, bytes).map_err(|source| SwapError::Write { device: device.clone(), source })?;
@@ -147,7 +142,8 @@ fn verify(root: &Path, partition: &Partition) -> Result<(), SwapError> {
     let device = || partition.name.clone();
     let mut file = File::open(sysfs::node(root, &partition.name))
         .map_err(|source| SwapError::Open { device: device(), source })?;
-    let mark = swap_mark::look(&mut file, partition.bytes).map_err(|source| SwapError::Read { device: device(), source })?;
+    let mark =
+        swap_mark::look(&mut file, partition.bytes).map_err(|source| SwapError::Read { device: device(), source })?;
     let why = match mark {
         Mark::Ours => return Ok(()),
         Mark::Changed(at) => format!("byte {at} of it was changed"),
@@ -211,7 +207,8 @@ mod tests {
         std::fs::write(&path, &noise).unwrap();
         write(&path, bytes as u64).unwrap();
         let search = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
-        let said = std::process::Command::new("blkid").args(["-p", "-o", "export"]).arg(&path).env("PATH", search).output();
+        let said =
+            std::process::Command::new("blkid").args(["-p", "-o", "export"]).arg(&path).env("PATH", search).output();
         let said = String::from_utf8(said.expect("blkid of util-linux").stdout).unwrap();
         for line in ["LABEL=imprint", "TYPE=swap", "VERSION=1"] {
             assert!(said.lines().any(|found| found == line), "{said}");

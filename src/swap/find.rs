@@ -58,7 +58,8 @@ pub(super) fn find(root: &Path, program: &Path, wait: bool) -> Result<Found, Swa
     }
     let deadline = Deadline::after(PATIENCE);
     while !readers.is_empty() {
-        let mut fds: Vec<_> = readers.iter().map(|(_, reader)| PollFd::new(reader.as_fd(), PollFlags::POLLIN)).collect();
+        let mut fds: Vec<_> =
+            readers.iter().map(|(_, reader)| PollFd::new(reader.as_fd(), PollFlags::POLLIN)).collect();
         if !sys::poll(&mut fds, deadline).map_err(SwapError::Watch)? {
             break;
         }
@@ -102,9 +103,10 @@ fn take(root: &Path, disk: &str, medium: Medium, found: &mut Found) {
 /// The partition with this number.
 fn known(root: &Path, disk: &str, number: u32) -> Option<Partition> {
     let folder = root.join("sys/block").join(disk);
-    let entry = fs::read_dir(&folder).ok()?.flatten().find(|entry| {
-        sysfs::number(&entry.path().join("partition")) == Some(number.into())
-    })?;
+    let entry = fs::read_dir(&folder)
+        .ok()?
+        .flatten()
+        .find(|entry| sysfs::number(&entry.path().join("partition")) == Some(number.into()))?;
     let path = entry.path();
     // Documentation/ABI/stable/sysfs-block: in sectors of 512 bytes, whatever the disk has.
     let bytes = sysfs::number(&path.join("size"))?.checked_mul(512)?;

@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn sizes_that_no_machine_has() {
-        for (size, bytes) in [(0, 1 << 20), (1000, 1 << 20), (2048, 1 << 20), (4096, 4096), (4096, 0), (65_536, 65_536)] {
+        for (size, bytes) in [(0, 1 << 20), (1000, 1 << 20), (2048, 1 << 20), (4096, 4096), (4096, 0), (65_536, 65_536)]
+        {
             assert_eq!(page(size, bytes, &[0; 16]), None, "{size} {bytes}");
         }
         let huge = page(4096, u64::MAX, &[0; 16]).unwrap();

@@ -74,7 +74,8 @@ impl Call<'_> {
         }
         let length = u32::try_from(bytes.len()).ok()?;
         let targets = u32::from(self.target.is_some());
-        let numbers = [VERSION[0], VERSION[1], VERSION[2], length, u32::try_from(HEAD).ok()?, targets, 0, 0, self.cookie];
+        let numbers =
+            [VERSION[0], VERSION[1], VERSION[2], length, u32::try_from(HEAD).ok()?, targets, 0, 0, self.cookie];
         bytes.iter_mut().zip(numbers.into_iter().flat_map(u32::to_ne_bytes)).for_each(|(place, byte)| *place = byte);
         put(bytes.get_mut(NAME..NAME + NAME_LEN)?, self.name)?;
         put(bytes.get_mut(UUID..UUID + UUID_LEN)?, self.uuid)?;
@@ -134,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_table_has_the_kernels_layout() {
-        let target = Target { sectors: 2048, kind: "crypt", parameters: "aes-xts-plain64 :64:logon:imprint:swap 0 253:2 8192" };
+        let target =
+            Target { sectors: 2048, kind: "crypt", parameters: "aes-xts-plain64 :64:logon:imprint:swap 0 253:2 8192" };
         let bytes = Call { command: Command::Load, target: Some(target), ..CALL }.encode().unwrap();
         let spec = &bytes[312..];
         assert_eq!(bytes.len() % 8, 0);

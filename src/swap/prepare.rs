@@ -100,11 +100,7 @@ enum Stand {
     Free(Layout),
 }
 
-fn judge(
-    place: &Place,
-    disk: &mut (impl Read + Seek),
-    partition: &mut (impl Read + Seek),
-) -> Result<Stand, SwapError> {
+fn judge(place: &Place, disk: &mut (impl Read + Seek), partition: &mut (impl Read + Seek)) -> Result<Stand, SwapError> {
     let device = || place.name.clone();
     let table = |why: String| SwapError::Table { disk: place.disk.clone(), why };
     let read = |source| SwapError::Read { device: device(), source };

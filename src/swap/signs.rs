@@ -13,7 +13,7 @@ pub(super) fn sign(device: &mut (impl Read + Seek), bytes: u64) -> Result<Option
     let end = |behind: u64| bytes.saturating_sub(behind);
     let at_the_end = [
         (end(512), &b"\xde\x11\xde\x11"[..], "a member of a RAID (DDF)"), // SNIA DDF 2.0, §4.2.1
-        (end(1024), b"Intel Ra", "a member of a RAID (Intel)"),          // mdadm, super-intel.c, MPB_SIGNATURE
+        (end(1024), b"Intel Ra", "a member of a RAID (Intel)"),           // mdadm, super-intel.c, MPB_SIGNATURE
     ];
     // LUKS2 On-Disk Format, §2.1: where the second header may be.
     let second = (14..=22).map(|power| (1u64 << power, &b"SKUL\xba\xbe"[..], "an encrypted volume (LUKS)"));

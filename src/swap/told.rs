@@ -100,6 +100,10 @@ mod tests {
         );
         assert_eq!(serde_json::from_str::<Told>(&json).unwrap(), told);
         let shown = told.to_string();
-        assert!(shown.starts_with("swap: 1024 MiB on vdb2 (dm-0), encrypted with a key that is kept nowhere\nswap: 1 MiB of "));
+        assert!(
+            shown.starts_with(
+                "swap: 1024 MiB on vdb2 (dm-0), encrypted with a key that is kept nowhere\nswap: 1 MiB of "
+            )
+        );
     }
 }

@@ -15,9 +15,13 @@ const ALGORITHMS: [&str; 2] = ["zstd", "lzo-rle"];
 /// As zram-generator of systemd has it: before any disk.
 const PRIORITY: i32 = 100;
 
-/// Has the kernel use compressed memory of `percent` % of the memory.
+/// Has the kernel use compressed memory of `percent` % of the memory. Does nothing if it uses some already, whoever asked for it.
 pub(super) fn enable(root: &Path, percent: u8, _: &Seeded) -> Result<Area, SwapError> {
     let failed = |what| move |source| SwapError::Zram { what, source };
+    let swaps = fs::read_to_string(root.join("proc/swaps")).unwrap_or_default();
+    if let Some((device, bytes)) = active(&swaps) {
+        return Ok(Area { kind: Kind::Zram, device, partition: None, bytes });
+    }
     let page = u64::try_from(sys::page_size().map_err(failed("the size of a page"))?).unwrap_or(4096);
     let text = fs::read_to_string(root.join("proc/meminfo")).map_err(failed("reading /proc/meminfo"))?;
     let total = memory(&text).ok_or_else(|| failed("reading /proc/meminfo")(io::ErrorKind::InvalidData.into()))?;
@@ -75,6 +79,16 @@ fn load(root: &Path) -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("modprobe zram: {status}"))) }
 }
 
+/// Name and size of compressed memory in /proc/swaps (proc(5)): `/dev/zram0  partition  126860  0  100`, in KiB.
+fn active(swaps: &str) -> Option<(String, u64)> {
+    swaps.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?.strip_prefix("/dev/").filter(|name| name.starts_with("zram"))?;
+        let size: u64 = words.nth(1)?.parse().ok()?;
+        Some((name.to_owned(), size.checked_mul(1024)?))
+    })
+}
+
 /// proc_meminfo(5): `MemTotal:        1014908 kB`
 fn memory(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -102,6 +116,17 @@ mod tests {
         let list = "lzo [lzo-rle] lz4 lz4hc 842 zstd";
         assert!(knows(list, "lzo-rle") && knows(list, "zstd"));
         assert!(!knows(list, "lz") && !knows("", "zstd"));
+    }
+
+    /// A second run must not take as much memory again.
+    #[test]
+    fn what_is_in_use_already_is_seen() {
+        let header = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+        let disk = format!("{header}/dev/dm-0                               partition\t25596\t\t0\t\t10\n");
+        assert_eq!(active(header), None);
+        assert_eq!(active(&disk), None);
+        let both = format!("{disk}/dev/zram0                              partition\t126860\t\t0\t\t100\n");
+        assert_eq!(active(&both), Some(("zram0".to_owned(), 126_860 * 1024)));
     }
 
     /// Somebody else's device is not set up anew: its pages would be lost.

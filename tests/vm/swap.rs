@@ -3,9 +3,11 @@
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-use imprint::source::swap_mark::{LEAST, Layout};
+use imprint::source::swap_mark::{self, LEAST, Layout};
 use imprint::swap::{Kind, Told};
 
+use super::line::until;
+use super::prompt::{types, types_until, with_a_person};
 use crate::*;
 
 const MIB: u64 = 1024 * 1024;
@@ -30,9 +32,8 @@ fn disk(work: &Path) -> PathBuf {
     let name = path.to_str().unwrap();
     let disk = std::fs::File::create(&path).unwrap();
     disk.set_len(DISK).unwrap();
-    let part = |(start, len): (u64, u64), kind: &str| {
-        format!("start={}, size={}, type={kind}\\n", start / 512, len / 512)
-    };
+    let part =
+        |(start, len): (u64, u64), kind: &str| format!("start={}, size={}, type={kind}\\n", start / 512, len / 512);
     let (swap, files) = ("0657FD6D-A4AB-43C4-84E5-0933C84B4F4F", "0FC63DAF-8483-4772-8E79-3D69D8477DE4");
     let table = format!(
         "label: gpt\\n{}{}{}{}",
@@ -54,7 +55,8 @@ fn disk(work: &Path) -> PathBuf {
     }
     noise[..512].copy_from_slice(&layout.mark());
     disk.write_all_at(&noise, PREPARED.0).unwrap();
-    for ((start, len), make) in [(FOREIGN_SWAP, &["mkswap", "-q"][..]), (FILES, &["mke2fs", "-q", "-t", "ext4", "-F"])] {
+    for ((start, len), make) in [(FOREIGN_SWAP, &["mkswap", "-q"][..]), (FILES, &["mke2fs", "-q", "-t", "ext4", "-F"])]
+    {
         let part = work.join("part");
         std::fs::File::create(&part).unwrap().set_len(len).unwrap();
         run(make[0], &[&make[1..], &[part.to_str().unwrap()]].concat());
@@ -118,25 +120,57 @@ fn the_real_root_swaps_to_the_partition_that_is_prepared_and_to_nothing_else() {
     assert!(!after[inner].windows(10).any(|ten| ten == b"SWAPSPACE2"), "nothing is there in clear");
 }
 
-/// Somebody wrote to the partition since. It is left alone, the console says so, and compressed memory takes its place.
+/// What dracut's shell shows where `rd.break=pre-pivot` stops the boot.
+const PROMPT: &str = "pre-pivot:/# ";
+
+/// Somebody wrote to the partition since. It is left alone, the console says so, and compressed memory takes its place. A person then
+/// prepares another partition, after two that imprint refuses, and the boot goes on with it.
 #[test]
-fn a_partition_that_was_changed_is_left_alone_and_memory_takes_its_place() {
+fn a_person_prepares_a_partition_in_the_place_of_one_that_was_changed() {
     let work = tempfile::tempdir().unwrap();
     let disk = disk(work.path());
     let changed = std::fs::OpenOptions::new().write(true).open(&disk).unwrap();
     changed.write_all_at(b"\x53\xef", PREPARED.0 + 1080).unwrap();
     let before = std::fs::read(&disk).unwrap();
-    let machine = with(&disk, Machine::new(Kernel::Backports).init(Init::Plain).append("imprint.swap=zram:25%"));
-    let report = machine.boot();
-    assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
-    let swaps = swaps(&report);
-    assert_eq!((swaps.len(), swaps[0].0.as_str(), swaps[0].2), (1, "/dev/zram0", 100), "{swaps:?}\n{}", report.console);
-    // A quarter of what the kernel leaves of 512 MiB.
-    assert!((64 * 1024..128 * 1024).contains(&swaps[0].1), "{swaps:?}");
-    let told = told(&report);
-    assert_eq!((told.areas.len(), told.areas[0].kind, told.errors.len()), (1, Kind::Zram, 1), "{told:?}");
+    let words = "imprint.swap=zram:25% rd.break=pre-pivot";
+    let machine = with(&disk, Machine::new(Kernel::Backports).init(Init::Plain).append(words));
     let why = "vdb1 was prepared for swap space and is not used: byte 1080 of it was changed";
+    let (report, seen) = with_a_person(machine, work.path(), |line, seen| {
+        until(line, seen, PROMPT);
+        for (words, answer) in [
+            ("imprint swap on", why),
+            ("imprint swap prepare /dev/vdb", "/dev/vdb is no partition of a disk"),
+            ("imprint swap prepare /dev/vdb2", "vdb2 holds swap space"),
+            ("imprint swap prepare /dev/vdb3", "the type of vdb3 in the partition table is not Linux swap"),
+        ] {
+            // An emulated line loses a letter now and then, and then the answer is another one.
+            let answers = |_: &u8| types_until(line, seen, (words, PATIENCE), &[PROMPT]).contains(answer);
+            assert!([0u8; 5].iter().any(answers), "{words}: {seen}");
+        }
+        let mut ask = |words: &str, answer: &str| {
+            let said = types_until(line, seen, (words, PATIENCE), &[answer, PROMPT]);
+            said.contains(answer)
+        };
+        let (name, yes, done) = ("to go on: ", "type yes to write: ", "vdb4 is prepared: from the next boot on");
+        let mut prepares = |_: &u8| ask("imprint swap prepare /dev/vdb4", name) && ask("vdb4", yes) && ask("yes", done);
+        assert!([0u8; 5].iter().any(prepares), "it was not prepared");
+        types(line, "exit");
+    });
+    let after = std::fs::read(&disk).unwrap();
+    assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{seen}");
+    let (_, len) = Layout::of(EMPTY.1).unwrap().inner();
+    let (mut swaps, told) = (swaps(&report), told(&report));
+    swaps.sort();
+    assert_eq!(swaps.len(), 2, "{swaps:?}\n{seen}");
+    assert_eq!(swaps[0], ("/dev/dm-0".to_owned(), (len - 4096) / 1024, 10));
+    assert_eq!((swaps[1].0.as_str(), swaps[1].2), ("/dev/zram0", 100));
+    // A quarter of what the kernel leaves of 512 MiB.
+    assert!((64 * 1024..128 * 1024).contains(&swaps[1].1), "{swaps:?}");
+    assert_eq!((told.areas.len(), told.areas[0].kind, told.errors.len()), (1, Kind::Disk, 1), "{told:?}");
+    assert_eq!(told.areas[0].partition.as_deref(), Some("vdb4"));
     assert!(told.errors[0].starts_with(why), "{told:?}");
-    assert!(report.console.contains(why), "{}", report.console);
-    assert!(before == std::fs::read(&disk).unwrap(), "nothing was written");
+    same((0, EMPTY.0), &before, &after, "something before the partition that was prepared");
+    same((EMPTY.0 + EMPTY.1, DISK - EMPTY.0 - EMPTY.1), &before, &after, "the end of the disk");
+    let mut prepared = std::io::Cursor::new(&after[EMPTY.0 as usize..][..EMPTY.1 as usize]);
+    assert_eq!(swap_mark::look(&mut prepared, EMPTY.1).unwrap(), swap_mark::Mark::Ours);
 }

@@ -19,7 +19,9 @@ pub(super) fn look(device: &mut Window<impl Read + Seek>, filtered: bool) -> Res
         device.narrow(start, len);
         let changed = match swap_mark::look(device, len)? {
             Mark::None => continue,
-            Mark::Ours => table.fault.as_ref().map(|fault| format!("its partition table cannot be used: {}", chain(fault))),
+            Mark::Ours => {
+                table.fault.as_ref().map(|fault| format!("its partition table cannot be used: {}", chain(fault)))
+            }
             Mark::Changed(at) => Some(format!("byte {at} of it was changed since imprint swap prepare wrote it")),
         };
         medium.parts.push(part(partition, changed));

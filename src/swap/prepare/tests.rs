@@ -34,13 +34,28 @@ fn what_is_not_for_swap_space_is_refused() {
     assert_eq!(judge(&right, &mut swap(), &mut Cursor::new(empty())).unwrap(), Stand::Free(Layout::of(LEAST).unwrap()));
 
     refused(&right, &mut disk(0x83, SECTORS), empty(), "the type of vdb1 in the partition table is not Linux swap; ");
-    refused(&right, &mut Cursor::new(empty()), empty(), "the partition table of vdb cannot be relied on: there is none");
+    refused(
+        &right,
+        &mut Cursor::new(empty()),
+        empty(),
+        "the partition table of vdb cannot be relied on: there is none",
+    );
     let moved = Place { start: 4096 * 512, ..right.clone() };
     let words = "the partition table of vdb cannot be relied on: it has no partition 1 where the kernel has it";
     refused(&moved, &mut swap(), empty(), words);
-    refused(&Place { number: 2, ..right.clone() }, &mut swap(), empty(), "the partition table of vdb cannot be relied on: ");
+    refused(
+        &Place { number: 2, ..right.clone() },
+        &mut swap(),
+        empty(),
+        "the partition table of vdb cannot be relied on: ",
+    );
     let few = SECTORS - 1;
-    refused(&place(few), &mut disk(0x82, few), vec![0; few as usize * 512], "vdb1 has 16776704 bytes, and swap space takes ");
+    refused(
+        &place(few),
+        &mut disk(0x82, few),
+        vec![0; few as usize * 512],
+        "vdb1 has 16776704 bytes, and swap space takes ",
+    );
     let mut ext = empty();
     ext[1080..1082].copy_from_slice(b"\x53\xef");
     refused(&right, &mut swap(), ext, "vdb1 holds an ext file system; if nobody needs that any more, clear it");
@@ -99,7 +114,9 @@ fn only_a_partition_has_a_place() {
     let folder = root.path().join("sys/devices/pci/virtio2/block/vdb");
     std::fs::create_dir_all(folder.join("vdb2")).unwrap();
     std::fs::create_dir_all(root.path().join("sys/dev/block")).unwrap();
-    for (file, text) in [("vdb2/partition", "2\n"), ("vdb2/start", "4096\n"), ("vdb2/size", "65536\n"), ("size", "131072\n")] {
+    for (file, text) in
+        [("vdb2/partition", "2\n"), ("vdb2/start", "4096\n"), ("vdb2/size", "65536\n"), ("size", "131072\n")]
+    {
         std::fs::write(folder.join(file), text).unwrap();
     }
     for (number, target) in [("254:16", "vdb"), ("254:18", "vdb/vdb2")] {
