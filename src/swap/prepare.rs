@@ -149,7 +149,7 @@ fn ask(question: &str, input: &mut impl BufRead, name: &str) -> Result<(), SwapE
         answer(words);
         let mut typed = String::new();
         // The longest line that a terminal gives.
-        let read = input.take(4096).read_line(&mut typed);
+        let read = input.by_ref().take(4096).read_line(&mut typed);
         read.map(|_| typed.trim().to_owned()).map_err(|_| SwapError::Unconfirmed)
     };
     let first = typed("type the name of the partition to go on: ")?;
