@@ -27,6 +27,7 @@ use crate::payload::CaCertificate;
 use crate::pem;
 use crate::secret::Secret;
 use crate::status::{Node, Outcome, Status};
+use crate::swap::SwapError;
 
 /// Names in the hand-over folder.
 const STATUS: &str = "status.json";

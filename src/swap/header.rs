@@ -10,7 +10,7 @@ const MAGIC: &[u8] = b"SWAPSPACE2";
 const FIELDS: usize = 1024;
 
 /// The first page of swap space of so many bytes. `None`: it is too small, or no machine has such pages.
-pub fn page(page: usize, bytes: u64, uuid: &[u8; 16]) -> Option<Vec<u8>> {
+pub(super) fn page(page: usize, bytes: u64, uuid: &[u8; 16]) -> Option<Vec<u8>> {
     let pages = bytes.checked_div(u64::try_from(page).ok()?)?;
     // The kernel does not use more pages than this number can name.
     let last = u32::try_from(pages.checked_sub(1)?).unwrap_or(u32::MAX);

@@ -16,7 +16,7 @@ const VERSION: [u32; 3] = [4, 0, 0];
 
 /// What is asked for. The number is that of the ioctl.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Command {
+pub(super) enum Command {
     /// Make a device without a table.
     Create,
     /// Remove a device that nobody has open.
@@ -29,7 +29,7 @@ pub enum Command {
 
 impl Command {
     /// DM_DEV_CREATE_CMD, DM_DEV_REMOVE_CMD, DM_DEV_SUSPEND_CMD without DM_SUSPEND_FLAG, DM_TABLE_LOAD_CMD
-    pub fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Command::Create => 3,
             Command::Remove => 4,
@@ -41,7 +41,7 @@ impl Command {
 
 /// A call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Call<'a> {
+pub(super) struct Call<'a> {
     /// What is asked for.
     pub command: Command,
     /// The name of the device.
@@ -56,7 +56,7 @@ pub struct Call<'a> {
 
 /// A target of a table, which begins at sector 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Target<'a> {
+pub(super) struct Target<'a> {
     /// In sectors of 512 bytes.
     pub sectors: u64,
     /// `crypt`
@@ -67,7 +67,7 @@ pub struct Target<'a> {
 
 impl Call<'_> {
     /// `None`: a text is too long, or has a NUL or a slash.
-    pub fn encode(&self) -> Option<Vec<u8>> {
+    pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut bytes = vec![0; HEAD];
         if let Some(target) = &self.target {
             bytes.extend(target.encode()?);
@@ -110,7 +110,7 @@ fn put(field: &mut [u8], text: &str) -> Option<()> {
 }
 
 /// Major and minor number of the device, from the answer (include/linux/kdev_t.h, huge_encode_dev). `None`: it is no answer.
-pub fn device(answer: &[u8]) -> Option<(u64, u64)> {
+pub(super) fn device(answer: &[u8]) -> Option<(u64, u64)> {
     let number = u64::from_ne_bytes(answer.get(40..48)?.try_into().ok()?);
     Some(((number & 0xf_ff00) >> 8, number & 0xff | number >> 12 & 0xf_ff00))
 }

@@ -12,7 +12,7 @@ use crate::shown::line;
 /// The file in the folder of the hand-over. It is there only where swap space was set up, or should have been.
 pub const SWAP: &str = "swap.json";
 /// A new item does not change the version; any other change does.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// swap.json
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
