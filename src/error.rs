@@ -22,6 +22,7 @@ use crate::setup::SetupError;
 use crate::site::PinError;
 use crate::source::{SourceError, Unusable};
 use crate::stateless::StatelessError;
+use crate::swap::SwapError;
 
 /// What stopped the boot, by stage.
 #[derive(Debug)]
@@ -148,6 +149,13 @@ impl From<StatelessError> for Error {
     }
 }
 
+/// Swap space is handed over to the real root, as certificate and key are.
+impl From<SwapError> for Error {
+    fn from(error: SwapError) -> Error {
+        Error::Handover(HandoverError::Swap(error))
+    }
+}
+
 impl From<SetupError> for Error {
     fn from(error: SetupError) -> Error {
         UseError::Setup(error).into()
@@ -203,6 +211,7 @@ mod tests {
             (StatelessError::Withdrawn(Stand::Renew).into(), "bundle", 20),
             (StatelessError::Ask(AskError::Network(NetworkError::Facts(facts()))).into(), "network", 16),
             (SetupError::NoConsole.into(), "bundle", 20),
+            (SwapError::None.into(), "hand-over", 19),
         ] {
             assert_eq!(error.stage(), (stage, code));
         }

@@ -27,6 +27,7 @@ use crate::payload::CaCertificate;
 use crate::pem;
 use crate::secret::Secret;
 use crate::status::{Node, Outcome, Status};
+use crate::swap::SwapError;
 
 /// Names in the hand-over folder.
 const STATUS: &str = "status.json";
@@ -125,6 +126,8 @@ pub enum HandoverError {
         /// The process ID of the lock holder, where the kernel tells it.
         holder: Option<u32>,
     },
+    /// Swap space for the next stage.
+    Swap(SwapError),
 }
 
 /// The files that an earlier run handed over.
@@ -392,6 +395,7 @@ impl fmt::Display for HandoverError {
                 }
                 f.write_str("; wait until it has ended, or end it, and try again")
             }
+            HandoverError::Swap(_) => f.write_str("swap space"),
         }
     }
 }
@@ -403,6 +407,7 @@ impl std::error::Error for HandoverError {
             | HandoverError::Mount { source, .. }
             | HandoverError::Read { source, .. } => Some(source),
             HandoverError::Json(source) => Some(source),
+            HandoverError::Swap(source) => Some(source),
             HandoverError::NotOurs { .. }
             | HandoverError::Damaged { .. }
             | HandoverError::NotRenewable(_)

@@ -35,6 +35,7 @@ pub mod retrieval;
 pub mod checkin;
 pub mod identity;
 pub mod finding;
+pub mod swap;
 pub mod apply;
 pub mod plan;
 pub mod setup;

@@ -40,6 +40,7 @@ enum Command {
     Setup(Setup),
     Apply(Apply),
     Available(Available),
+    Swap(Swap),
     Status(Status),
     Version(Version),
 }
@@ -144,6 +145,35 @@ struct Available {
     early: bool,
 }
 
+/// swap space on a local disk, encrypted with a key that is made anew at each boot and kept nowhere
+#[derive(FromArgs)]
+#[argh(subcommand, name = "swap")]
+struct Swap {
+    #[argh(subcommand)]
+    command: SwapCommand,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum SwapCommand {
+    Prepare(SwapPrepare),
+    On(SwapOn),
+}
+
+/// by hand: write the marker to a partition with the type Linux swap, so that each boot uses it; asks twice
+#[derive(FromArgs)]
+#[argh(subcommand, name = "prepare")]
+struct SwapPrepare {
+    /// the partition: /dev/vdb2
+    #[argh(positional)]
+    device: PathBuf,
+}
+
+/// in the initramfs: use the partitions with the marker, as imprint.swap= says
+#[derive(FromArgs)]
+#[argh(subcommand, name = "on")]
+struct SwapOn {}
+
 /// show what the last run did
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
@@ -216,6 +246,13 @@ fn main() -> ExitCode {
             run::apply(root, &new)
         }
         Command::Available(Available { early }) => run::available(root, early),
+        Command::Swap(Swap { command: SwapCommand::Prepare(SwapPrepare { device }) }) => {
+            run::swap_prepare(root, &device)
+        }
+        Command::Swap(Swap { command: SwapCommand::On(SwapOn {}) }) => {
+            console::also_on(root.join("dev/console"));
+            run::swap_on(root)
+        }
         Command::Status(Status { reason }) => run::status(root, reason).map(|text| console::answer(&text)),
         Command::Version(Version {}) => {
             console::answer(VERSION);

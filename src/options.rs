@@ -7,6 +7,7 @@ mod here;
 mod image;
 mod ip;
 mod near;
+mod swap;
 mod table;
 mod show;
 
@@ -27,6 +28,7 @@ pub use image::{ImageWords, Text};
 pub use ip::NetworkWords;
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
+pub use swap::Swap;
 pub use table::{WORDS, Word};
 
 /// What the operator asked for on the kernel command line.
@@ -63,6 +65,8 @@ pub struct Options {
     pub settings: Settings,
     /// `ip=`, `nameserver=` and `rd.route=`, as dracut has them: the network before there is a payload.
     pub network: NetworkWords,
+    /// `imprint.swap=`
+    pub swap: Swap,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
     pub bootif: Option<HardwareAddress>,
     /// Words that look like imprint's and are not.
@@ -204,7 +208,7 @@ impl Options {
         let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
-        let (mut server, mut domain) = (None, None);
+        let (mut server, mut domain, mut swap) = (None, None, None);
         let (mut next, mut rescue) = (None, None);
         let (mut new_bundle, mut settings) = (false, Settings::default());
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
@@ -269,6 +273,9 @@ impl Options {
                     let given = value.and_then(Rescue::parse).ok_or_else(bad)?;
                     once(&mut rescue, given, "imprint.rescue=")?;
                 }
+                "imprint.swap" => {
+                    once(&mut swap, value.and_then(Swap::parse).ok_or_else(bad)?, "imprint.swap=")?;
+                }
                 "BOOTIF" => bootif = value.and_then(boot_link),
                 "ip" | "nameserver" | "rd.route" => network.push(name, value.unwrap_or_default()),
                 name if name.starts_with(setting::PREFIX) => {
@@ -309,6 +316,7 @@ impl Options {
             new_bundle,
             settings,
             network,
+            swap: swap.unwrap_or_default(),
             bootif,
             near_misses,
         })

@@ -14,6 +14,7 @@ mod look;
 mod making;
 mod setup;
 mod stateless;
+mod swap;
 mod tell;
 
 pub use apply::apply;
@@ -22,6 +23,7 @@ pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status};
 pub use setup::setup;
+pub use swap::{swap_on, swap_prepare};
 
 use std::path::Path;
 use std::time::Duration;

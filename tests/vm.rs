@@ -52,6 +52,7 @@ mod vm {
     mod services;
     mod site_image;
     mod sticks;
+    mod swap;
 }
 
 /// A CA with a server, and one node's payload on a config drive.

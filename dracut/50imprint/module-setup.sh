@@ -40,6 +40,9 @@ installkernel() {
     instmods efivarfs
     # A bundle is laid over the root with it.
     instmods overlay
+    # Swap space (docs/swap.md): device-mapper with dm-crypt, its cipher in all of its forms, and compressed memory. The
+    # kernel loads them when imprint asks for them.
+    instmods dm_mod dm_crypt xts ecb aes_generic aesni_intel aes_ce_blk aes_neon_blk zram zstd lzo_rle
     # A hardware source of entropy where the hypervisor has one.
     instmods virtio_rng
 }
@@ -106,12 +109,15 @@ install() {
         local apply=${unit%/*}/imprint-apply.service
         [[ -f $root$apply ]] || refuse "$apply is no unit; install imprint-apply.service beside imprint.service"
         inst_simple "$apply" "$systemdsystemunitdir/imprint-apply.service"
+        local swap=${unit%/*}/imprint-swap.service
+        [[ -f $root$swap ]] || refuse "$swap is no unit; install imprint-swap.service beside imprint.service"
+        inst_simple "$swap" "$systemdsystemunitdir/imprint-swap.service"
         local waiting
         for waiting in systemd-udevd systemd-journald; do
             inst_simple "$moddir/stop.conf" "$systemdsystemunitdir/$waiting.service.d/imprint.conf"
         done
         # What wants and requires it, the unit's [Install] section says.
-        $SYSTEMCTL -q --root "$initdir" enable imprint.service imprint-apply.service
+        $SYSTEMCTL -q --root "$initdir" enable imprint.service imprint-apply.service imprint-swap.service
     else
         # What the two hooks below have in common.
         inst_simple "$moddir/imprint-lib.sh" /lib/imprint-lib.sh
@@ -121,6 +127,7 @@ install() {
         inst_hook initqueue/finished 01 "$moddir/imprint-finished.sh"
         # The root is mounted, and nobody has changed anything there.
         inst_hook pre-pivot 01 "$moddir/imprint-apply.sh"
+        inst_hook pre-pivot 02 "$moddir/imprint-swap.sh"
         inst_multiple tr
     fi
 }

@@ -105,6 +105,14 @@ pub const WORDS: [Word; 17] = [
         supported: true,
     },
     Word {
+        name: "imprint.swap=",
+        values: "auto, disk, zram, zram:PERCENT% or off",
+        default: "auto",
+        meaning: "swap space: auto uses each partition that imprint swap prepare has prepared; disk does the same, and says so if there is \
+                  none; zram takes compressed memory where there is none, of half the memory or of PERCENT % of it; off uses none",
+        supported: true,
+    },
+    Word {
         name: "imprint.next=",
         values: "the path of a program in the image, and its arguments behind blanks",
         default: "the root that root= names",

@@ -34,6 +34,7 @@ fn units_can_do_little_but_their_job() {
         ("imprint.service", 60, "docs/images.md"),
         ("imprint-root.service", 50, "docs/images.md"),
         ("imprint-apply.service", 65, "docs/images.md"),
+        ("imprint-swap.service", 52, "docs/images.md"),
         ("imprint-available.service", 30, "docs/images.md"),
         ("imprint-units.service", 25, "docs/images.md"),
     ] {
@@ -103,6 +104,7 @@ fn every_line_that_orders_a_unit_has_a_reason() {
         "imprint.service",
         "imprint-root.service",
         "imprint-apply.service",
+        "imprint-swap.service",
         "imprint-available.service",
         "imprint-units.service",
     ] {
@@ -163,6 +165,7 @@ fn systemd_knows_every_line_of_the_units() {
         "imprint.service",
         "imprint-root.service",
         "imprint-apply.service",
+        "imprint-swap.service",
         "imprint-available.service",
         "imprint-units.service",
         "imprint-renew.service",
