@@ -11,9 +11,10 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial demo-stateless test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial demo-stateless test test-fast test-vm test-packages test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro deb dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-BUNDLE := imprint-$(VERSION)-x86_64
+BUNDLE := imprint-$(VERSION)-$(ARCH)
+DEB_ARCH := $(if $(filter aarch64,$(ARCH)),arm64,amd64)
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -78,14 +79,14 @@ demo-stateless: build
 	@scripts/install-needs vm net
 	@scripts/demo-stateless
 
-## test        all tests: test-fast, test-vm, bench-quick
-test: test-fast test-vm bench-quick
+## test        all tests: test-fast, test-vm, test-packages, bench-quick
+test: test-fast test-vm test-packages bench-quick
 
 ## test-fast   lints, pure tests, loopback, network namespaces
 test-fast: lint
 	@scripts/install-needs build test clients python
 	cargo build --locked --workspace --bins --tests
-	$(NEXTEST) --workspace -E 'not binary(vm)'
+	$(NEXTEST) --workspace -E 'not (binary(vm) or binary(packages))'
 
 ## test-vm     real kernels in QEMU
 test-vm: build
@@ -96,6 +97,13 @@ test-vm: build
 	@scripts/vm-images generic >/dev/null
 	@scripts/dracut-ng >/dev/null
 	$(NEXTEST) --workspace -E 'binary(vm)'
+
+## test-packages Debian packages, installed, upgraded and purged in a chroot; bills of materials
+test-packages: build
+	@scripts/install-needs deb test python
+	@scripts/debian-chroot >/dev/null
+	cargo build --locked --workspace --bins --tests
+	$(NEXTEST) --workspace -E 'binary(packages)'
 
 ## test-loaded make test three times while busy loops hold all processors
 test-loaded:
@@ -139,20 +147,20 @@ fuzz-long:
 	@scripts/install-needs build fuzz
 	@fuzz/run long
 
-## check-repro two builds of the agent in two places are the same bytes
+## check-repro two builds in two places are the same bytes: agent, host tool, packages, archive, bills of materials
 check-repro:
-	@scripts/install-needs build
+	@scripts/install-needs build deb vm
 	@scripts/check-repro
 
-## dist        one archive with everything that an image builder installs
-dist: build
+## deb         Debian packages in dist, of what make build built: imprint, imprint-dracut, imprint-host
+deb: build
+	@scripts/install-needs deb
+	@scripts/make-deb $(DEB_ARCH) dist/$(ARCH) dist
+
+## dist        what is given away, in dist: an archive with all that an image builder installs, packages, bills of materials, checksums
+dist: deb
 	@scripts/install-needs vm
-	@rm -rf dist/$(BUNDLE) && mkdir -p dist/$(BUNDLE)
-	@cp -r dist/x86_64/imprint dist/x86_64/imprint-host dracut initramfs mkinitcpio systemd man docs README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-* dist/$(BUNDLE)/
-	@tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $(BUNDLE) | \
-		zstd -q -19 -f -o dist/$(BUNDLE).tar.zst
-	@rm -rf dist/$(BUNDLE)
-	@cd dist && sha256sum $(BUNDLE).tar.zst | tee $(BUNDLE).tar.zst.sha256
+	@scripts/make-dist $(ARCH)
 
 clean:
 	rm -rf target dist fuzz/target

@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 
+import image
 import line
 import readme
 from results import FOLDER, ROOT, Results
@@ -115,6 +116,11 @@ BIND = 'bind = { uuid = "4c4c4544-0042-3510-8054-b4c04f564433" }\n'
 
 def host(state, *words):
     return subprocess.run([str(HOST), "--dir", str(state), *words], check=True, stdout=subprocess.PIPE).stdout
+
+
+def image_size(results):
+    """benches/image.py"""
+    image.measure(results.record, results.runs)
 
 
 def payload_size(results):
@@ -403,7 +409,7 @@ def demo(results):
     results.record("make demo, warm", round(statistics.median(times), 1), "s", 60, sample=f"median of {runs}")
 
 
-PARTS = {"size": sizes, "payload": payload_size, "checkin": checkin, "far checkin": far_checkin, "source": no_source, "firmware": firmware,
+PARTS = {"size": sizes, "image": image_size, "payload": payload_size, "checkin": checkin, "far checkin": far_checkin, "source": no_source, "firmware": firmware,
          "network": network, "line": serial_line, "server": server, "door": door, "bundle": bundle, "demo": demo}
 
 
