@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -120,8 +120,11 @@ fn links(ipv6_only: bool) {
 
 /// Kernel, image and payloads. The payload for the other link names another machine: with it a node does not come up.
 fn files(site: &Site, init: Init) {
-    symlink(vm::vmlinuz(Kernel::Stable, init), format!("{FOLDER}/vmlinuz")).unwrap();
-    symlink(vm::initramfs(Kernel::Stable, init), format!("{FOLDER}/initramfs.img")).unwrap();
+    let image = format!("{FOLDER}/initramfs.img");
+    fs::copy(vm::vmlinuz(Kernel::Stable, init), format!("{FOLDER}/vmlinuz")).unwrap();
+    fs::copy(vm::initramfs(Kernel::Stable, init), &image).unwrap();
+    // dracut makes images that only root can read, and a TFTP server does not hand those out.
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o644)).unwrap();
     fs::create_dir(format!("{FOLDER}/nodes")).unwrap();
     let mut other = imprint::payload::Payload::unwrapped(&site.payload).unwrap();
     other.binding = Some(imprint::payload::Binding { uuid: Some([0xee; 16]), ..Default::default() });
@@ -155,6 +158,8 @@ fn two_links(init: Init) -> Machine {
     machine(Kernel::Stable)
         .init(init)
         .without_network()
+        // Emulated, a boot loader may need a minute for kernel and image.
+        .limit(Duration::from_secs(1200))
         .qemu(&["-netdev", &tap("dead"), "-device", &(card("dead", DEAD) + ",addr=8,romfile=")])
         .qemu(&["-netdev", &tap("live"), "-device", &(card("live", MAC) + ",addr=9,bootindex=0")])
 }
