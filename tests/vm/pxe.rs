@@ -151,9 +151,11 @@ fn await_that(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// A machine whose second link leads to the boot server, and the first one to nobody. Its firmware boots from the second.
-fn two_links(init: Init) -> Machine {
+/// A machine whose second link leads to the boot server, and the first one to nobody. Its firmware boots from the second. `rom`: the
+/// card brings QEMU's iPXE; EFI has drivers of its own.
+fn two_links(init: Init, rom: bool) -> Machine {
     let card = |name: &str, mac: &str| format!("virtio-net-pci,netdev={name},mac={}", mac.replace('-', ":"));
+    let live = if rom { ",addr=9,bootindex=1" } else { ",addr=9,bootindex=1,romfile=" };
     let tap = |name: &str| format!("tap,id={name},ifname={name},script=no,downscript=no");
     machine(Kernel::Stable)
         .init(init)
@@ -161,7 +163,7 @@ fn two_links(init: Init) -> Machine {
         // Emulated, a boot loader may need a minute for kernel and image.
         .limit(Duration::from_secs(1200))
         .qemu(&["-netdev", &tap("dead"), "-device", &(card("dead", DEAD) + ",addr=8,romfile=")])
-        .qemu(&["-netdev", &tap("live"), "-device", &(card("live", MAC) + ",addr=9,bootindex=0")])
+        .qemu(&["-netdev", &tap("live"), "-device", &(card("live", MAC) + live)])
 }
 
 /// It came up with its own payload, over the link that it booted from, and has one address.
@@ -182,7 +184,7 @@ fn came_up_over(network: &Network, report: &Report, address: &str) {
 fn boots_pxe_bios_dracut() {
     let blocks = ["`/etc/dnsmasq.d/ipxe.conf`", "For BIOS, in `/srv/pxe/boot.ipxe`"];
     let network = Network::new(NODE, Init::Systemd, &blocks, &[]);
-    let report = two_links(Init::Systemd).from_firmware().boot();
+    let report = two_links(Init::Systemd, true).from_firmware().boot();
     came_up_over(&network, &report, "192.0.2.1");
     openssl_agrees(&report, &network.site.work.path().join("state/root.pem"));
 }
@@ -191,7 +193,7 @@ fn boots_pxe_bios_dracut() {
 fn efi(network: &Network, init: Init) -> Machine {
     let variables = network.site.work.path().join("vars.fd");
     fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables).unwrap();
-    two_links(init).efi(&variables).from_firmware().qemu(&["-device", "virtio-rng-pci"])
+    two_links(init, false).efi(&variables).from_firmware().qemu(&["-device", "virtio-rng-pci"])
 }
 
 /// EFI gets iPXE by TFTP, and the kernel loads the archives itself.
@@ -211,7 +213,7 @@ fn boots_pxe_ipv6_dracut() {
     let network = Network::new(node, Init::Plain, &blocks, &[]);
     let script = network.site.work.path().join("start.ipxe");
     fs::write(&script, block("`start.ipxe`")).unwrap();
-    let report = two_links(Init::Plain).from_loader(Path::new("/usr/lib/ipxe/ipxe.lkrn"), &script).boot();
+    let report = two_links(Init::Plain, true).from_loader(Path::new("/usr/lib/ipxe/ipxe.lkrn"), &script).boot();
     came_up_over(&network, &report, "2001:db8::5054:ff:fe12:3457/64");
 }
 
@@ -220,7 +222,7 @@ fn boots_pxe_ipv6_dracut() {
 fn boots_pxelinux_bios_dracut() {
     let blocks = ["`/etc/dnsmasq.d/pxelinux.conf`", "`/srv/pxe/pxelinux.cfg/01-52-54-00-12-34-57`"];
     let network = Network::new(NODE, Init::Plain, &blocks, &["cp /usr/lib/PXELINUX/"]);
-    let report = two_links(Init::Plain).from_firmware().boot();
+    let report = two_links(Init::Plain, true).from_firmware().boot();
     came_up_over(&network, &report, "192.0.2.1");
 }
 
