@@ -89,7 +89,11 @@ pub fn judge(pin: &SitePin, fits: Fits) -> Option<Judge> {
 }
 
 /// The error for bytes that end in zeros, which no payload does: what else is wrong with them comes from that.
-fn cut_short(bytes: &[u8], error: Unusable, judged: &dyn Fn(&[u8]) -> Result<(Payload, SignedBy), Unusable>) -> Unusable {
+fn cut_short(
+    bytes: &[u8],
+    error: Unusable,
+    judged: &dyn Fn(&[u8]) -> Result<(Payload, SignedBy), Unusable>,
+) -> Unusable {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
     let is_cause = match &error {
         Unusable::Payload(DecodeError { problem, .. }) => match problem {

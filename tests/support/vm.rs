@@ -87,8 +87,7 @@ pub struct Report {
 
 /// What every machine has on its kernel command line. The kernel tries whether timer interrupts come, and panics if the
 /// host gives it no time for them (arch/x86/kernel/apic/io_apic.c, check_timer).
-pub const WORDS: &str =
-    "console=ttyS0 panic=-1 mitigations=off no_timer_check root=LABEL=imprint-root rootfstype=ext4";
+pub const WORDS: &str = "console=ttyS0 panic=-1 mitigations=off no_timer_check root=LABEL=imprint-root rootfstype=ext4";
 
 /// The longest a boot may take. Emulated boots take 8 to 20 s, and several times that on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(400);
@@ -356,7 +355,9 @@ impl Machine {
     fn boots(&self, images: &Path, work: &Path, append: &str) -> Vec<OsString> {
         let (kernel, initramfs) = match &self.start {
             Start::Firmware => return Vec::new(),
-            Start::Loader(loader, file) => return ["-kernel".into(), loader.into(), "-initrd".into(), file.into()].into(),
+            Start::Loader(loader, file) => {
+                return ["-kernel".into(), loader.into(), "-initrd".into(), file.into()].into();
+            }
             Start::Direct if self.efi => (packed(images), self.initramfs(images, work)),
             Start::Direct => (images.join("vmlinux"), self.initramfs(images, work)),
         };

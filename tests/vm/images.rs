@@ -155,7 +155,12 @@ fn an_archive_that_was_cut_short_is_said_to_be_one() {
     };
     let archive = imprint_host::cpio::archive(&site.payload).unwrap();
     // One block of TFTP: the end of the file is missing, and the kernel fills the file with zeros.
-    stopped(&boot(archive.get(..512).unwrap()), 12, "payload", "nothing but zeros from here on; the payload was cut short");
+    stopped(
+        &boot(archive.get(..512).unwrap()),
+        12,
+        "payload",
+        "nothing but zeros from here on; the payload was cut short",
+    );
     // Compressed, the kernel sees that something is missing.
     let mut gzip = flate(&archive);
     gzip.truncate(gzip.len() - 100);

@@ -26,7 +26,8 @@ const IPV6: &str = "2001:db8::1";
 /// The page's words for the root.
 const ROOT: &str = "root=LABEL=node-root";
 
-const NODE: Node = Node { matching: "{ bootif = true }", network: "dhcp4 = true\n", server: (IPV4, IPV4), ..crate::NODE };
+const NODE: Node =
+    Node { matching: "{ bootif = true }", network: "dhcp4 = true\n", server: (IPV4, IPV4), ..crate::NODE };
 
 fn page() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/pxe.md")).unwrap()
@@ -181,7 +182,7 @@ fn came_up_over(network: &Network, report: &Report, address: &str) {
 
 /// A machine whose firmware has an own boot loader, iPXE. The payload is a plain file, of which iPXE makes an archive.
 #[test]
-fn boots_pxe_bios_dracut() {
+fn boots_pxe_bios_cpio() {
     let blocks = ["`/etc/dnsmasq.d/ipxe.conf`", "For BIOS, in `/srv/pxe/boot.ipxe`"];
     let network = Network::new(NODE, Init::Systemd, &blocks, &[]);
     let report = two_links(Init::Systemd, true).from_firmware().boot();
@@ -198,7 +199,7 @@ fn efi(network: &Network, init: Init) -> Machine {
 
 /// EFI gets iPXE by TFTP, and the kernel loads the archives itself.
 #[test]
-fn boots_pxe_uefi_dracut() {
+fn boots_pxe_uefi_cpio() {
     let blocks = ["`/etc/dnsmasq.d/ipxe.conf`", "For both, in `/srv/pxe/boot.ipxe`"];
     let network = Network::new(NODE, Init::Plain, &blocks, &["cp /usr/lib/ipxe/"]);
     let report = efi(&network, Init::Plain).boot();
@@ -207,7 +208,7 @@ fn boots_pxe_uefi_dracut() {
 
 /// There is no IPv4 from the boot loader to the certificate, and the node has a script of its own.
 #[test]
-fn boots_pxe_ipv6_dracut() {
+fn over_ipv6_alone_with_a_script_for_the_node() {
     let node = Node { network: "slaac = true\n", server: ("[2001:db8::1]", "[2001:db8::1]"), ..NODE };
     let blocks = ["`/etc/dnsmasq.d/ipxe.conf`", "`/srv/pxe/nodes/52-54-00-12-34-57.ipxe`"];
     let network = Network::new(node, Init::Plain, &blocks, &[]);
@@ -219,7 +220,7 @@ fn boots_pxe_ipv6_dracut() {
 
 /// A configuration for this node, which names the archive behind the image.
 #[test]
-fn boots_pxelinux_bios_dracut() {
+fn pxelinux_loads_an_archive_behind_the_image() {
     let blocks = ["`/etc/dnsmasq.d/pxelinux.conf`", "`/srv/pxe/pxelinux.cfg/01-52-54-00-12-34-57`"];
     let network = Network::new(NODE, Init::Plain, &blocks, &["cp /usr/lib/PXELINUX/"]);
     let report = two_links(Init::Plain, true).from_firmware().boot();
@@ -228,12 +229,8 @@ fn boots_pxelinux_bios_dracut() {
 
 /// The payload is a plain file, of which GRUB makes an archive.
 #[test]
-fn boots_grub_uefi_dracut() {
-    let blocks = [
-        "`/etc/dnsmasq.d/grub.conf`",
-        "`/srv/pxe/grub/grub.cfg`",
-        "`/srv/pxe/nodes/52:54:00:12:34:57.cfg`",
-    ];
+fn grub_makes_an_archive_of_a_plain_file() {
+    let blocks = ["`/etc/dnsmasq.d/grub.conf`", "`/srv/pxe/grub/grub.cfg`", "`/srv/pxe/nodes/52:54:00:12:34:57.cfg`"];
     let network = Network::new(NODE, Init::Plain, &blocks, &["grub-mknetdir "]);
     let report = efi(&network, Init::Plain).boot();
     came_up_over(&network, &report, "192.0.2.1");
