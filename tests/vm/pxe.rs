@@ -226,12 +226,3 @@ fn pxelinux_loads_an_archive_behind_the_image() {
     let report = two_links(Init::Plain, true).from_firmware().boot();
     came_up_over(&network, &report, "192.0.2.1");
 }
-
-/// The payload is a plain file, of which GRUB makes an archive.
-#[test]
-fn grub_makes_an_archive_of_a_plain_file() {
-    let blocks = ["`/etc/dnsmasq.d/grub.conf`", "`/srv/pxe/grub/grub.cfg`", "`/srv/pxe/nodes/52:54:00:12:34:57.cfg`"];
-    let network = Network::new(NODE, Init::Plain, &blocks, &["grub-mknetdir "]);
-    let report = efi(&network, Init::Plain).boot();
-    came_up_over(&network, &report, "192.0.2.1");
-}
