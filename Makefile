@@ -11,7 +11,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial demo-stateless test test-fast test-vm test-packages test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro deb dist clean
+.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial demo-stateless demo-pxe test test-fast test-vm test-packages test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro deb dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-$(ARCH)
 DEB_ARCH := $(if $(filter aarch64,$(ARCH)),arm64,amd64)
@@ -79,6 +79,12 @@ demo-stateless: build
 	@scripts/install-needs vm net
 	@scripts/demo-stateless
 
+## demo-pxe    two nodes boot over the network, one by BIOS and one by UEFI, from one image, each with its own payload
+demo-pxe: export DEMO_START := $(shell date +%s.%N)
+demo-pxe: build
+	@scripts/install-needs vm pxe
+	@scripts/demo-pxe
+
 ## test        all tests: test-fast, test-vm, test-packages, bench-quick
 test: test-fast test-vm test-packages bench-quick
 
@@ -90,7 +96,7 @@ test-fast: lint
 
 ## test-vm     real kernels in QEMU
 test-vm: build
-	@scripts/install-needs vm test sol python vsock
+	@scripts/install-needs vm test sol python vsock pxe
 	cargo build --locked --workspace --bins --tests
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null

@@ -46,6 +46,7 @@ mod vm {
     mod offers;
     mod plain;
     mod prompt;
+    mod pxe;
     mod quickstart;
     mod rescue;
     mod root_file;

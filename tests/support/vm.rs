@@ -2,6 +2,7 @@
 //! the console is only shown when there is no report.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,16 @@ pub enum Init {
     PlainLive,
 }
 
+/// What brings kernel and initramfs.
+enum Start {
+    /// QEMU.
+    Direct,
+    /// The machine's firmware, and what that loads.
+    Firmware,
+    /// A boot loader that QEMU starts like a kernel, with this file as its initramfs.
+    Loader(PathBuf, PathBuf),
+}
+
 /// A machine to boot once.
 pub struct Machine {
     kernel: Kernel,
@@ -69,6 +80,7 @@ pub struct Machine {
     base: Option<PathBuf>,
     /// Whether the firmware is EFI. It starts the packed kernel, not the ELF file.
     efi: bool,
+    start: Start,
     limit: Duration,
 }
 
@@ -81,6 +93,10 @@ pub struct Report {
     /// The seconds of this machine's clock in which the guest ran.
     ran: RangeInclusive<u64>,
 }
+
+/// What every machine has on its kernel command line. The kernel tries whether timer interrupts come, and panics if the
+/// host gives it no time for them (arch/x86/kernel/apic/io_apic.c, check_timer).
+pub const WORDS: &str = "console=ttyS0 panic=-1 mitigations=off no_timer_check root=LABEL=imprint-root rootfstype=ext4";
 
 /// The longest a boot may take. Emulated boots take 8 to 20 s, and several times that on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(400);
@@ -109,6 +125,7 @@ impl Machine {
             root: None,
             base: None,
             efi: false,
+            start: Start::Direct,
             limit: LIMIT,
         }
     }
@@ -253,6 +270,20 @@ impl Machine {
         self.qemu(&["-drive", code, "-drive", &variables])
     }
 
+    /// Lets the firmware find what to boot, with [`WORDS`] on the kernel command line. It says on the console what it does.
+    #[must_use]
+    pub fn from_firmware(mut self) -> Machine {
+        self.start = Start::Firmware;
+        self.qemu(&["-machine", "graphics=off"])
+    }
+
+    /// Starts a boot loader, and lets it find what to boot, with [`WORDS`] on the kernel command line.
+    #[must_use]
+    pub fn from_loader(mut self, loader: &Path, file: &Path) -> Machine {
+        self.start = Start::Loader(loader.to_owned(), file.to_owned());
+        self.qemu(&["-machine", "graphics=off"])
+    }
+
     /// Another limit than that of a boot, for a machine that waits for others.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Machine {
@@ -281,6 +312,15 @@ impl Machine {
         Report { parts: parts(&report), console, init, ran: began..=Timestamp::system().as_secs() }
     }
 
+    /// Boots a machine that ends without a report, for example because its kernel panics: what its console says.
+    pub fn dies(self) -> String {
+        let limit = self.limit;
+        let (qemu, files) = self.without_quiet().start();
+        assert!(qemu.wait(limit, &|| false), "the machine did not end; its console:\n{}", files.text("console"));
+        assert!(!files.text("report").contains("@@ end"), "the machine has reported:\n{}", files.text("report"));
+        files.text("console")
+    }
+
     /// Boots the machine, and cuts its power as soon as `when` returns true.
     pub fn cut_when(self, when: impl Fn() -> bool) {
         let (mut qemu, files) = self.start();
@@ -297,20 +337,16 @@ impl Machine {
         let images = images(self.kernel, self.init);
         let files = Files(tempfile::tempdir().unwrap());
         let (console, report) = (files.0.path().join("console"), files.0.path().join("report"));
-        let initramfs = self.initrd.clone().unwrap_or_else(|| self.initramfs(&images, files.0.path()));
-        // The kernel tries whether timer interrupts come, and panics if the host gives it no time for them
-        // (arch/x86/kernel/apic/io_apic.c, check_timer).
-        let mut append = format!(
-            "console=ttyS0 {} {}mitigations=off no_timer_check root=LABEL=imprint-root rootfstype=ext4 {}",
-            match self.init {
-                // With panic= initramfs-tools restarts the machine, where it would have a shell. A check of the root, which is
-                // read-only, would fail and take its time.
-                Init::InitramfsTools | Init::InitramfsToolsList => "sysctl.kernel.panic=-1 fsck.mode=skip",
-                _ => "panic=-1",
-            },
-            if self.quiet { "quiet " } else { "" },
-            self.append
-        );
+        let quiet = if self.quiet { " quiet" } else { "" };
+        // With panic= initramfs-tools restarts the machine, where it would have a shell. A check of the root, which is read-only,
+        // would fail and take its time.
+        let words = match self.init {
+            Init::InitramfsTools | Init::InitramfsToolsList => {
+                WORDS.replace("panic=-1", "sysctl.kernel.panic=-1 fsck.mode=skip")
+            }
+            _ => WORDS.to_owned(),
+        };
+        let mut append = format!("{words}{quiet} {}", self.append);
         // Boot loaders cut a line that is too long (cmdline_size in Documentation/arch/x86/boot.rst). QEMU does not, and
         // the kernel then copies it without its terminating NUL (arch/x86/kernel/head64.c, copy_bootdata).
         append.truncate(imprint::options::CMDLINE_MAX);
@@ -345,15 +381,29 @@ impl Machine {
                 qemu.args(["-device", &format!("{device},drive=medium,bootindex=0")]);
             }
             None => {
-                let vmlinux = images.join("vmlinux");
-                let kernel = if self.efi { vmlinux.canonicalize().unwrap().with_file_name("vmlinuz") } else { vmlinux };
-                qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs).args(["-append", &append]);
+                qemu.args(self.boots(&images, files.0.path(), &append));
             }
         }
         (Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")), files)
     }
 
+    /// What QEMU is told of kernel, initramfs and words.
+    fn boots(&self, images: &Path, work: &Path, append: &str) -> Vec<OsString> {
+        let (kernel, initramfs) = match &self.start {
+            Start::Firmware => return Vec::new(),
+            Start::Loader(loader, file) => {
+                return ["-kernel".into(), loader.into(), "-initrd".into(), file.into()].into();
+            }
+            Start::Direct if self.efi => (packed(images), self.initramfs(images, work)),
+            Start::Direct => (images.join("vmlinux"), self.initramfs(images, work)),
+        };
+        ["-kernel".into(), kernel.into(), "-initrd".into(), initramfs.into(), "-append".into(), append.into()].into()
+    }
+
     fn initramfs(&self, images: &Path, work: &Path) -> PathBuf {
+        if let Some(file) = &self.initrd {
+            return file.clone();
+        }
         let base = self.base.clone().unwrap_or_else(|| images.join("initramfs"));
         if self.extra.is_empty() && self.archive.is_empty() {
             return base;
@@ -498,6 +548,15 @@ impl Drop for Running {
 /// The initramfs that machines with this kernel and init boot, compressed.
 pub fn initramfs(kernel: Kernel, init: Init) -> PathBuf {
     images(kernel, init).join("initramfs")
+}
+
+/// The kernel as the distribution packs it, which boot loaders start.
+pub fn vmlinuz(kernel: Kernel, init: Init) -> PathBuf {
+    packed(&images(kernel, init))
+}
+
+fn packed(images: &Path) -> PathBuf {
+    images.join("vmlinux").canonicalize().unwrap().with_file_name("vmlinuz")
 }
 
 /// The folder of images that `make test-vm` has made. Fails if they are stale.
