@@ -47,7 +47,7 @@ install:
 		test -x $(BIN)/$$program || { echo "make install: $(BIN)/$$program is not there: run make build first" >&2; exit 1; }; \
 	done
 	install -D -m 755 -t $(USR)/bin $(BIN)/imprint $(BIN)/imprint-host
-	install -D -m 644 -t $(USR)/lib/systemd/system systemd/*.service systemd/*.timer
+	install -D -m 644 -t $(USR)/lib/systemd/system systemd/*.service systemd/*.timer systemd/*.target
 	install -D -m 644 systemd/imprint-host.sysusers $(USR)/lib/sysusers.d/imprint-host.conf
 	install -D -m 644 systemd/imprint-host.tmpfiles $(USR)/lib/tmpfiles.d/imprint-host.conf
 	install -D -m 755 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.sh

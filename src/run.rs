@@ -12,8 +12,10 @@ mod find;
 mod limits;
 mod look;
 mod making;
+mod reload;
 mod setup;
 mod stateless;
+mod systemctl;
 mod tell;
 
 pub use apply::apply;
@@ -21,6 +23,7 @@ pub use available::available;
 pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status};
+pub use reload::reload;
 pub use setup::setup;
 
 use std::path::Path;

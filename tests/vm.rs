@@ -27,6 +27,7 @@ use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
     mod bundle;
+    mod consumers;
     mod controllers;
     mod credentials;
     mod deciding;

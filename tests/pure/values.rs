@@ -186,6 +186,7 @@ fn every_file_that_is_handed_over_is_on_both_pages() {
         ("APPLIED", ""),
         ("STARTED", ""),
         ("ANEW", ""),
+        ("RELOADED", ""),
         ("TAR", "private/"),
     ] {
         let name = constants.iter().find(|(found, value)| found == constant && !value.ends_with('s'));
