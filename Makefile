@@ -11,7 +11,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial demo-stateless test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 agent-aarch64 install demo demo-serial demo-stateless test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-x86_64
 
@@ -36,6 +36,14 @@ build-aarch64:
 	cargo zigbuild --locked --profile agent -p imprint --target $(TARGET)
 	cargo zigbuild --locked --profile host -p imprint-host --target $(TARGET)
 	@scripts/check-aarch64 target/$(TARGET)/agent/imprint target/$(TARGET)/host/imprint-host
+
+# The agent alone, for the arm64 machines of the tests.
+agent-aarch64: export PATH := $(CACHE)/zig/bin:$(PATH)
+agent-aarch64:
+	@scripts/install-needs aarch64
+	cargo zigbuild --locked --profile agent -p imprint --target aarch64-unknown-linux-musl
+	@mkdir -p dist/aarch64
+	@cp target/aarch64-unknown-linux-musl/agent/imprint dist/aarch64/
 
 ## install     what make build built, into DESTDIR/usr: programs, units, dracut module, manual pages, docs
 # It builds nothing, so that root needs no compiler. The prefix is /usr: the units and the dracut module name it. On the
@@ -86,12 +94,13 @@ test-fast: lint
 	$(NEXTEST) --workspace -E 'not binary(vm)'
 
 ## test-vm     real kernels in QEMU
-test-vm: build
+test-vm: build agent-aarch64
 	@scripts/install-needs vm test sol python vsock
 	cargo build --locked --workspace --bins --tests
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null
 	@scripts/vm-images generic >/dev/null
+	@scripts/arm64-images >/dev/null
 	@scripts/dracut-ng >/dev/null
 	$(NEXTEST) --workspace -E 'binary(vm)'
 

@@ -26,6 +26,7 @@ use imprint_tests::ports::Reserved;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod arm64;
     mod bundle;
     mod consumers;
     mod controllers;

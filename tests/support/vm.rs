@@ -19,8 +19,11 @@ pub enum Kernel {
     Stable,
     /// The newest of backports.
     Backports,
-    /// The release's own for all machines. The other two are made for clouds and have no USB.
+    /// The release's own for all machines. The others are made for clouds and have no USB.
     Generic,
+    /// The release's own for another machine: QEMU's `virt` with EFI and ACPI, whose SPCR table names the console. Its initramfs is
+    /// that of scripts/arm64-images, whatever [`Machine::init`] says.
+    Arm64,
 }
 
 /// The init of the initramfs that dracut built.
@@ -75,6 +78,13 @@ pub struct Report {
 
 /// The longest a boot may take. Emulated boots take 8 to 20 s, and several times that on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(400);
+
+/// Program, processor and words for QEMU.
+const ARM64: (&str, &str, [&str; 6]) = (
+    "qemu-system-aarch64",
+    "cortex-a72",
+    ["-M", "virt", "-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd", "-device", "virtio-rng-pci"],
+);
 
 impl Machine {
     /// A machine with a disk for the real root, a network on which this machine's loopback is 10.0.2.2, and a clock that
@@ -282,8 +292,10 @@ impl Machine {
         let initramfs = self.initrd.clone().unwrap_or_else(|| self.initramfs(&images, files.0.path()));
         // The kernel tries whether timer interrupts come, and panics if the host gives it no time for them
         // (arch/x86/kernel/apic/io_apic.c, check_timer).
+        let arm64 = self.kernel == Kernel::Arm64;
         let mut append = format!(
-            "console=ttyS0 panic=-1 {}mitigations=off no_timer_check root=LABEL=imprint-root rootfstype=ext4 {}",
+            "{} panic=-1 {}mitigations=off root=LABEL=imprint-root rootfstype=ext4 {}",
+            if arm64 { "" } else { "console=ttyS0 no_timer_check" },
             if self.quiet { "quiet " } else { "" },
             self.append
         );
@@ -296,8 +308,10 @@ impl Machine {
             Some(image) => format!("file={},if=none,id=root,format=raw", image.display()),
             None => format!("file={},if=none,id=root,format=raw,readonly=on", images.join("root").display()),
         };
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-m", "512", "-display", "none", "-nodefaults"])
+        let (program, cpu) = if arm64 { (ARM64.0, ARM64.1) } else { ("qemu-system-x86_64", self.cpu) };
+        let mut qemu = Command::new(program);
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", cpu, "-m", "512", "-display", "none", "-nodefaults"])
+            .args(arm64.then_some(ARM64.2).iter().flatten())
             .args(["-no-reboot", "-rtc", &format!("base={}", self.rtc)])
             .arg("-kernel")
             .arg(match self.efi {
@@ -320,7 +334,10 @@ impl Machine {
             )
             .args(&self.arguments)
             .stdin(Stdio::null());
-        (Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")), files)
+        (
+            Running(qemu.spawn().unwrap_or_else(|error| panic!("{program}: {error}: run scripts/install-needs vm"))),
+            files,
+        )
     }
 
     fn initramfs(&self, images: &Path, work: &Path) -> PathBuf {
@@ -467,7 +484,9 @@ pub fn initramfs(kernel: Kernel, init: Init) -> PathBuf {
 
 /// The folder of images that `make test-vm` has made. Fails if they are stale.
 fn images(kernel: Kernel, init: Init) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
     let kernel = match kernel {
+        Kernel::Arm64 => return made_by(&mut Command::new(folder.join("arm64-images"))),
         Kernel::Stable => "stable",
         Kernel::Backports => "backports",
         Kernel::Generic => "generic",
@@ -480,8 +499,11 @@ fn images(kernel: Kernel, init: Init) -> PathBuf {
         Init::SystemdLive => "systemd-ng-live",
         Init::PlainLive => "plain-ng-live",
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/vm-images");
-    let output = Command::new(script).args([kernel, init]).output().unwrap();
+    made_by(Command::new(folder.join("vm-images")).args([kernel, init]))
+}
+
+fn made_by(script: &mut Command) -> PathBuf {
+    let output = script.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "images are missing: run make test-vm\n{errors}");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
