@@ -11,7 +11,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 agent-aarch64 install demo demo-serial demo-stateless test test-fast test-vm test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
+.PHONY: help build build-x86_64 build-aarch64 agent-aarch64 install demo demo-serial demo-stateless test test-fast test-vm test-loaded bench bench-quick bench-boot bench-readme lint docs fuzz-smoke fuzz-long check-repro dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-x86_64
 
@@ -131,6 +131,11 @@ bench: build
 bench-quick: build
 	@scripts/install-needs bench vm
 	@benches/bench.py --quick
+
+## bench-boot  how long a boot waits for its identity: the agent beside a script with openssl and curl in the same image
+bench-boot: build
+	@scripts/install-needs bench vm
+	@benches/boot.py
 
 ## bench-readme writes what the last make bench measured into docs/benchmarks.md and README.md, with its commit
 bench-readme:
