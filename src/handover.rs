@@ -1,13 +1,15 @@
 //! Hands key and certificates over to the next boot stage, in one folder (docs/status.md), the network configuration in the
-//! folders of the network managers ([`network`]), the CA alone as a credential ([`credential`]), and the bundle for the real root
-//! ([`staged`]). A folder with `ready` in it is complete. A new identity replaces an old one in one step or not at all; a failure
-//! in a folder without an identity leaves none. Never uses the network.
+//! folders of the network managers ([`network`]), the CA alone as a credential ([`credential`]), the bundle for the real root
+//! ([`staged`]), and units for its systemd ([`units`]). A folder with `ready` in it is complete. A new identity replaces an old
+//! one in one step or not at all; a failure in a folder without an identity leaves none. Never uses the network.
 
 pub mod crash;
 pub mod credential;
 pub mod memory;
 pub mod network;
+pub mod reload;
 pub mod staged;
+pub mod units;
 mod folder;
 mod generation;
 
@@ -128,6 +130,8 @@ pub enum HandoverError {
     },
     /// Swap space for the next stage.
     Swap(SwapError),
+    /// Services were not told of a renewal.
+    Reload(reload::ReloadError),
 }
 
 /// The files that an earlier run handed over.
@@ -396,6 +400,7 @@ impl fmt::Display for HandoverError {
                 f.write_str("; wait until it has ended, or end it, and try again")
             }
             HandoverError::Swap(_) => f.write_str("swap space"),
+            HandoverError::Reload(error) => error.fmt(f),
         }
     }
 }
@@ -408,6 +413,7 @@ impl std::error::Error for HandoverError {
             | HandoverError::Read { source, .. } => Some(source),
             HandoverError::Json(source) => Some(source),
             HandoverError::Swap(source) => Some(source),
+            HandoverError::Reload(error) => error.source(),
             HandoverError::NotOurs { .. }
             | HandoverError::Damaged { .. }
             | HandoverError::NotRenewable(_)

@@ -36,6 +36,7 @@ enum Command {
     Plan(Plan),
     Enroll(Enroll),
     Renew(Renew),
+    Reload(Reload),
     Console(Console),
     Setup(Setup),
     Apply(Apply),
@@ -107,6 +108,15 @@ struct Renew {
     /// do nothing before two thirds of the certificate's validity have passed
     #[argh(switch)]
     if_due: bool,
+}
+
+/// have the units that /etc/imprint/reload.d lists take up a renewed certificate
+#[derive(FromArgs)]
+#[argh(subcommand, name = "reload")]
+struct Reload {
+    /// folder of the certificate (/run/imprint)
+    #[argh(option, default = "PathBuf::from(\"/run/imprint\")")]
+    dir: PathBuf,
 }
 
 /// enrol by hand on a node's console: show which node it is, take a pasted payload, and enrol
@@ -239,6 +249,7 @@ fn main() -> ExitCode {
             let request = renew::Request { timeout: Duration::from_secs(timeout), keep_key, if_due };
             renew::renew(&dir, request, Timestamp::system())
         }
+        Command::Reload(Reload { dir }) => run::reload(root, &dir),
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
         Command::Setup(Setup { out }) => run::setup(root, &out),
         Command::Apply(Apply { root: new }) => {

@@ -12,9 +12,11 @@ mod find;
 mod limits;
 mod look;
 mod making;
+mod reload;
 mod setup;
 mod stateless;
 mod swap;
+mod systemctl;
 mod tell;
 
 pub use apply::apply;
@@ -22,6 +24,7 @@ pub use available::available;
 pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status};
+pub use reload::reload;
 pub use setup::setup;
 pub use swap::{swap_on, swap_prepare};
 

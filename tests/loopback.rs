@@ -18,6 +18,7 @@ mod loopback {
     mod keys;
     mod output;
     mod port;
+    mod reload;
     mod setup;
     mod signed;
     mod stateless;

@@ -26,8 +26,10 @@ use imprint_tests::ports::Reserved;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod arm64;
     mod bare;
     mod bundle;
+    mod consumers;
     mod controllers;
     mod credentials;
     mod deciding;

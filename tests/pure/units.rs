@@ -31,6 +31,7 @@ fn units_can_do_little_but_their_job() {
     for (unit, most, page) in [
         ("imprint-host.service", 25, "docs/host.md"),
         ("imprint-renew.service", 30, "docs/est.md"),
+        ("imprint-reload.service", 25, "docs/consumers.md"),
         ("imprint.service", 60, "docs/images.md"),
         ("imprint-root.service", 50, "docs/images.md"),
         ("imprint-apply.service", 65, "docs/images.md"),
@@ -107,10 +108,12 @@ fn every_line_that_orders_a_unit_has_a_reason() {
         "imprint-swap.service",
         "imprint-available.service",
         "imprint-units.service",
+        "imprint-reload.service",
+        "imprint.target",
     ] {
         let text = std::fs::read_to_string(format!("{FOLDER}/{unit}")).unwrap();
         let (_, section) = text.split_once("[Unit]\n").unwrap();
-        let (section, _) = section.split_once("\n[Service]").unwrap();
+        let section = section.split("\n[").next().unwrap();
         let mut has_reason = false;
         for line in section.lines() {
             let orders = ORDERS.iter().any(|order| line.starts_with(order));
@@ -147,6 +150,29 @@ fn units_of_a_bundle_start_without_the_network() {
     assert!(!apply.iter().any(|line| line.starts_with("IPAddressDeny=")));
 }
 
+/// What speaks to the network has no capability, and what has one speaks to nobody but systemd.
+#[test]
+fn the_capability_that_reloads_is_not_where_the_network_is() {
+    let lines = |unit: &str| {
+        let text = std::fs::read_to_string(format!("{FOLDER}/{unit}")).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let (renew, reload) = (lines("imprint-renew.service"), lines("imprint-reload.service"));
+    let has = |lines: &[String], wanted: &str| lines.iter().any(|line| line == wanted);
+    assert!(has(&renew, "CapabilityBoundingSet=") && has(&renew, "RestrictAddressFamilies=AF_INET AF_INET6"));
+    for line in [
+        "CapabilityBoundingSet=CAP_SYS_ADMIN",
+        "RestrictAddressFamilies=AF_UNIX",
+        "IPAddressDeny=any",
+        "InaccessiblePaths=-/run/imprint/private",
+        "After=imprint-renew.service",
+    ] {
+        assert!(has(&reload, line), "{line}");
+    }
+    // Also when the renewal has failed, or was not due: what failed before is tried again.
+    assert!(has(&renew, "Wants=imprint-reload.service"));
+}
+
 /// A word that is misspelt is a sandbox that is not there: systemd passes it over with a line in the journal.
 #[test]
 fn systemd_knows_every_line_of_the_units() {
@@ -170,6 +196,8 @@ fn systemd_knows_every_line_of_the_units() {
         "imprint-units.service",
         "imprint-renew.service",
         "imprint-renew.timer",
+        "imprint-reload.service",
+        "imprint.target",
         "imprint-host.service",
     ] {
         assert_eq!(verify(&format!("{FOLDER}/{unit}")), Vec::<String>::new(), "{unit}");

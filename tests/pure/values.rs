@@ -187,6 +187,7 @@ fn every_file_that_is_handed_over_is_on_both_pages() {
         ("STARTED", ""),
         ("ANEW", ""),
         ("SWAP", ""),
+        ("RELOADED", ""),
         ("TAR", "private/"),
     ] {
         let name = constants.iter().find(|(found, value)| found == constant && !value.ends_with('s'));

@@ -20,8 +20,11 @@ pub enum Kernel {
     Stable,
     /// The newest of backports.
     Backports,
-    /// The release's own for all machines. The other two are made for clouds and have no USB.
+    /// The release's own for all machines. The others are made for clouds and have no USB.
     Generic,
+    /// The release's own for another machine: QEMU's `virt` with EFI and ACPI, whose SPCR table names the console. Its initramfs is
+    /// that of scripts/arm64-images, whatever [`Machine::init`] says.
+    Arm64,
 }
 
 /// The init of the initramfs, and the builder of its image.
@@ -100,6 +103,13 @@ pub const WORDS: &str = "console=ttyS0 panic=-1 mitigations=off no_timer_check r
 
 /// The longest a boot may take. Emulated boots take 8 to 20 s, and several times that on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(400);
+
+/// Program, processor and words for QEMU.
+const ARM64: (&str, &str, [&str; 6]) = (
+    "qemu-system-aarch64",
+    "cortex-a72",
+    ["-M", "virt", "-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd", "-device", "virtio-rng-pci"],
+);
 
 impl Machine {
     /// A machine with a disk for the real root, a network on which this machine's loopback is 10.0.2.2, and a clock that
@@ -337,11 +347,13 @@ impl Machine {
         let images = images(self.kernel, self.init);
         let files = Files(tempfile::tempdir().unwrap());
         let (console, report) = (files.0.path().join("console"), files.0.path().join("report"));
+        let arm64 = self.kernel == Kernel::Arm64;
         let quiet = if self.quiet { " quiet" } else { "" };
         // With panic= initramfs-tools restarts the machine, where it would have a shell. A check of the root, which is read-only,
-        // would fail and take its time.
-        let words = match self.init {
-            Init::InitramfsTools | Init::InitramfsToolsList => {
+        // would fail and take its time. EFI names the console of the arm64 machine.
+        let words = match (self.init, arm64) {
+            (_, true) => WORDS.replace("console=ttyS0 ", "").replace("no_timer_check ", ""),
+            (Init::InitramfsTools | Init::InitramfsToolsList, _) => {
                 WORDS.replace("panic=-1", "sysctl.kernel.panic=-1 fsck.mode=skip")
             }
             _ => WORDS.to_owned(),
@@ -356,8 +368,10 @@ impl Machine {
             Some(image) => format!("file={},if=none,id=root,format=raw", image.display()),
             None => format!("file={},if=none,id=root,format=raw,readonly=on", images.join("root").display()),
         };
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-m", "512", "-display", "none", "-nodefaults"])
+        let (program, cpu) = if arm64 { (ARM64.0, ARM64.1) } else { ("qemu-system-x86_64", self.cpu) };
+        let mut qemu = Command::new(program);
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", cpu, "-m", "512", "-display", "none", "-nodefaults"])
+            .args(arm64.then_some(ARM64.2).iter().flatten())
             .args(["-no-reboot", "-rtc", &format!("base={}", self.rtc)])
             .args(["-serial", "chardev:console"])
             .args(["-chardev", &format!("{chardev},id=console,{file}={}", console.display())])
@@ -384,7 +398,10 @@ impl Machine {
                 qemu.args(self.boots(&images, files.0.path(), &append));
             }
         }
-        (Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")), files)
+        (
+            Running(qemu.spawn().unwrap_or_else(|error| panic!("{program}: {error}: run scripts/install-needs vm"))),
+            files,
+        )
     }
 
     /// What QEMU is told of kernel, initramfs and words.
@@ -561,7 +578,9 @@ fn packed(images: &Path) -> PathBuf {
 
 /// The folder of images that `make test-vm` has made. Fails if they are stale.
 fn images(kernel: Kernel, init: Init) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
     let kernel = match kernel {
+        Kernel::Arm64 => return made_by(&mut Command::new(folder.join("arm64-images"))),
         Kernel::Stable => "stable",
         Kernel::Backports => "backports",
         Kernel::Generic => "generic",
@@ -577,8 +596,11 @@ fn images(kernel: Kernel, init: Init) -> PathBuf {
         Init::SystemdLive => "systemd-ng-live",
         Init::PlainLive => "plain-ng-live",
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/vm-images");
-    let output = Command::new(script).args([kernel, init]).output().unwrap();
+    made_by(Command::new(folder.join("vm-images")).args([kernel, init]))
+}
+
+fn made_by(script: &mut Command) -> PathBuf {
+    let output = script.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "images are missing: run make test-vm\n{errors}");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())

@@ -82,7 +82,7 @@ pub(super) fn certified(host: &Host, report: &Report, told: &(Option<i32>, Strin
 }
 
 /// A unix socket at the machine's console, as virsh console has one.
-fn console(host: &Host) -> (String, String) {
+pub(super) fn console(host: &Host) -> (String, String) {
     let socket = host.path("console");
     (format!("socket,path={},server=on,wait=off", socket.display()), format!("unix:{}", socket.display()))
 }
