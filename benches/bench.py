@@ -24,6 +24,7 @@ import traceback
 
 import line
 import readme
+import root
 from results import FOLDER, ROOT, Results
 from way import Way
 
@@ -321,6 +322,11 @@ def serial_line(results):
     line.measure(results.record, built("linebench"), HOST, FOLDER, results.runs)
 
 
+def netroot(results):
+    """benches/root.py"""
+    root.measure(results.record, AGENT, HOST, results.runs)
+
+
 def server(results):
     """`serve` beside what bounds it, in the same run, and a storm of nodes that check in at once."""
     turns, seconds, nodes = results.runs(5, 1), results.runs(4, 1), results.runs(10000, 300)
@@ -403,7 +409,8 @@ def demo(results):
 
 
 PARTS = {"size": sizes, "payload": payload_size, "checkin": checkin, "far checkin": far_checkin, "source": no_source, "firmware": firmware,
-         "network": network, "line": serial_line, "server": server, "door": door, "bundle": bundle, "demo": demo}
+         "network": network, "line": serial_line, "server": server, "door": door, "bundle": bundle, "root": netroot,
+         "demo": demo}
 
 
 def main():

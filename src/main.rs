@@ -38,6 +38,7 @@ enum Command {
     Renew(Renew),
     Console(Console),
     Setup(Setup),
+    Root(Root),
     Apply(Apply),
     Available(Available),
     Status(Status),
@@ -123,6 +124,15 @@ struct Setup {
     out: PathBuf,
 }
 
+/// in the initramfs: fetch the root that root=imprint: names with the identity of this node, verify it, and mount it
+#[derive(FromArgs)]
+#[argh(subcommand, name = "root")]
+struct Root {
+    /// where the root is mounted (/sysroot)
+    #[argh(option, default = "PathBuf::from(\"/sysroot\")")]
+    to: PathBuf,
+}
+
 /// in the initramfs: lay the bundle that the boot has fetched over the root, all of it or nothing
 #[derive(FromArgs)]
 #[argh(subcommand, name = "apply")]
@@ -203,6 +213,10 @@ fn main() -> ExitCode {
         }
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
         Command::Setup(Setup { out }) => run::setup(root, &out),
+        Command::Root(Root { to }) => {
+            console::also_on(root.join("dev/console"));
+            run::root(root, &to)
+        }
         Command::Apply(Apply { root: new }) => {
             console::also_on(root.join("dev/console"));
             run::apply(root, &new)

@@ -12,6 +12,7 @@ mod find;
 mod limits;
 mod look;
 mod making;
+mod root;
 mod setup;
 mod stateless;
 mod tell;
@@ -21,6 +22,7 @@ pub use available::available;
 pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status};
+pub use root::root;
 pub use setup::setup;
 
 use std::path::Path;

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)] // denied everywhere else; every block says why it is sound
 
 mod attributes;
+mod loops;
 
 use std::ffi::CStr;
 use std::fmt;
@@ -21,6 +22,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 
 pub use attributes::copy_attributes;
+pub use loops::attach_loop;
 
 use crate::time::Deadline;
 

@@ -46,6 +46,7 @@ mod netns {
     mod home;
     mod laid;
     mod line;
+    mod netroot;
     mod network;
     mod output;
     mod peer;

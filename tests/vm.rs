@@ -38,6 +38,7 @@ mod vm {
     mod lying;
     mod matrix;
     mod names;
+    mod netroot;
     mod network;
     mod partitions;
     mod offers;

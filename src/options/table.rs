@@ -16,7 +16,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 16] = [
+pub const WORDS: [Word; 18] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",
@@ -102,6 +102,22 @@ pub const WORDS: [Word; 16] = [
         default: "not there",
         meaning: "make a new bundle and send it to the server, also if the server has one for this node. Counts only where the \
                   payload asks for a bundle",
+        supported: true,
+    },
+    Word {
+        name: "root=",
+        values: "imprint:https://HOST/PATH, and more such URLs behind commas",
+        default: "imprint brings no root",
+        meaning: "fetch the root with the node's identity, an image with erofs or squashfs, into memory, and mount it under an \
+                  overlay that is in memory as well; the servers are asked in turn (docs/root.md). Any other root is left to \
+                  the rest of the initramfs",
+        supported: true,
+    },
+    Word {
+        name: "imprint.root-sha256=",
+        values: "64 hexadecimal digits",
+        default: "none, and then root=imprint: is refused",
+        meaning: "the SHA-256 of the image that root=imprint: names, as sha256sum prints it. Another image is not mounted",
         supported: true,
     },
     Word {

@@ -62,7 +62,7 @@ fn a_rest_that_does_not_fit_is_refused() {
     ] {
         let error = part().whole(&whole(&head(status, etag, range), b"456789")).unwrap_err();
         let want = format!(
-            "the rest of the bundle was asked for, bytes 4-9/10 (ETag \"7-00\"), and {got} came; the server, or a proxy before \
+            "the rest was asked for, bytes 4-9/10 (ETag \"7-00\"), and {got} came; the server, or a proxy before \
              it, gives wrong ranges"
         );
         assert_eq!(error.to_string(), want);

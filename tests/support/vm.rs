@@ -461,6 +461,11 @@ pub fn initramfs(kernel: Kernel, init: Init) -> PathBuf {
     images(kernel, init).join("initramfs")
 }
 
+/// The root that machines with this kernel and init have on their disk, as an image: `squashfs` or `erofs`.
+pub fn root_image(kernel: Kernel, init: Init, kind: &str) -> PathBuf {
+    images(kernel, init).join(format!("root.{kind}"))
+}
+
 /// The folder of images that `make test-vm` has made. Fails if they are stale.
 fn images(kernel: Kernel, init: Init) -> PathBuf {
     let kernel = match kernel {
