@@ -180,8 +180,13 @@ pub enum OptionsError {
     },
     /// A word that may stand once stands there twice, with different values.
     Twice(&'static str),
-    /// `root=imprint:` without `imprint.root-sha256=`.
+    /// `root=imprint:`, and no digest of the image.
     NoRootDigest,
+    /// `imprint.root-sha256=` is not what the payload says.
+    RootDiffers {
+        /// The digest of the payload.
+        payload: [u8; 32],
+    },
     /// `root=imprint:` with `imprint=off`.
     RootOff,
     /// The word that is refused stands in a file of the image.
@@ -442,8 +447,13 @@ impl fmt::Display for OptionsError {
                 write!(f, "{name} is on the kernel command line twice, with different values; remove one")
             }
             OptionsError::NoRootDigest => f.write_str(
-                "root=imprint: is on the kernel command line without imprint.root-sha256=; add the SHA-256 of the image, which \
-                 sha256sum prints",
+                "root=imprint: is on the kernel command line, and nothing says the SHA-256 of the image; add imprint.root-sha256=, \
+                 or root_sha256 to the record; sha256sum prints it",
+            ),
+            OptionsError::RootDiffers { payload } => write!(
+                f,
+                "imprint.root-sha256= on the kernel command line is not what the payload says, {}; correct one of them",
+                hex::encode(payload)
             ),
             OptionsError::RootOff => f.write_str(
                 "root=imprint: and imprint=off are both on the kernel command line, and without imprint there is no such root; \

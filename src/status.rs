@@ -166,6 +166,9 @@ pub struct Node {
     /// How the certificate is renewed; `None` if this program cannot renew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<NodeRenewal>,
+    /// SHA-256 of the image that is the root, where `root=imprint:` names one, as the payload says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_sha256: Option<String>,
 }
 
 /// How a certificate is renewed; the values come from the payload.
@@ -220,6 +223,7 @@ impl Node {
             key_code: code.to_string(),
             not_after: not_after.to_string(),
             network: network.and_then(|network| network.links.first()).map(NodeNetwork::from),
+            root_sha256: plan.root.as_ref().map(|digest| hex::encode(digest)),
             renewal: match &plan.identity {
                 IdentityPlan::Enrol { subject, server } => Some(NodeRenewal {
                     urls: server.https().map(ToString::to_string).collect(),

@@ -116,8 +116,9 @@ pub const WORDS: [Word; 18] = [
     Word {
         name: "imprint.root-sha256=",
         values: "64 hexadecimal digits",
-        default: "none, and then root=imprint: is refused",
-        meaning: "the SHA-256 of the image that root=imprint: names, as sha256sum prints it. Another image is not mounted",
+        default: "what the payload says (root_sha256 in the record); root=imprint: without either is refused",
+        meaning: "the SHA-256 of the image that root=imprint: names, as sha256sum prints it. Another image is not mounted. It has to \
+                  be what the payload says, if that says one",
         supported: true,
     },
     Word {

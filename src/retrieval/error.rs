@@ -245,7 +245,7 @@ impl fmt::Display for ServerError {
             ServerError::Digest { want, got } => write!(
                 f,
                 "the image there has the SHA-256 {}, and {} is wanted; nothing was mounted. Put the right image there, or correct \
-                 imprint.root-sha256=",
+                 the digest",
                 hex::encode(got),
                 hex::encode(want)
             ),

@@ -14,9 +14,21 @@ use crate::netroot::{self, Wanted};
 use crate::options::{Mode, Options, OptionsError};
 use crate::retrieval::Context;
 use crate::source;
-use crate::status::RootStatus;
+use crate::status::{Node, RootStatus};
 use crate::time::{Clock, Timestamp};
 use crate::tls::ClientCertificate;
+
+/// The digest that the image has to have. A payload may be signed, and the kernel command line is not, so neither goes before the
+/// other.
+fn digest(options: &Options, node: &Node, directory: &Path) -> Result<[u8; 32], Error> {
+    let damaged = || HandoverError::Damaged { path: directory.join("node.json"), why: "root_sha256 is no digest".to_owned() };
+    let of_payload = node.root_sha256.as_ref().map(|text| hex::decode(text).and_then(|bytes| bytes.try_into().ok()));
+    let of_payload = of_payload.map(|digest| digest.ok_or_else(damaged)).transpose()?;
+    match (of_payload, options.root_sha256) {
+        (Some(payload), Some(word)) if payload != word => Err(OptionsError::RootDiffers { payload }.into()),
+        (one, other) => Ok(one.or(other).ok_or(OptionsError::NoRootDigest)?),
+    }
+}
 
 /// Mounts the root at `to`.
 pub fn root(machine: &Path, to: &Path) -> Result<(), Error> {
@@ -29,10 +41,10 @@ pub fn root(machine: &Path, to: &Path) -> Result<(), Error> {
         say("root=imprint: is not on the kernel command line, nothing to do");
         return Ok(());
     }
-    let sha256 = options.root_sha256.ok_or(OptionsError::NoRootDigest)?;
     let directory = machine.join(RUN_DIR);
     let _folder = Folder::open(&directory)?;
-    let HandedOver { chain: certificates, ca, key, .. } = handover::read(&directory)?;
+    let HandedOver { node, chain: certificates, ca, key } = handover::read(&directory)?;
+    let sha256 = digest(&options, &node, &directory)?;
     let client = ClientCertificate::new(&certificates, key.expose()).map_err(|error| HandoverError::Damaged {
         path: directory.join("private/key.pem"),
         why: format!("{error}; it does not fit chain.pem"),

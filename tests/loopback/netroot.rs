@@ -184,7 +184,7 @@ fn an_image_whose_last_byte_is_wrong_is_refused_in_one_line() {
     let error = site.error(reply("200 OK", &[TAG.to_owned()], &wrong));
     let words = format!(
         "the image there has the SHA-256 {got}, and {} is wanted; nothing was mounted. Put the right image there, or correct \
-         imprint.root-sha256=",
+         the digest",
         hex::encode(&sha256(&want))
     );
     assert_eq!(error.to_string(), words);

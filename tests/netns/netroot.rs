@@ -54,8 +54,8 @@ impl Machine {
         self.work.path().join(path)
     }
 
-    /// What a boot hands over.
-    fn enrol(&self) {
+    /// What a boot hands over. `root`: what the payload says of the root.
+    fn enrol(&self, root: Option<[u8; 32]>) {
         let plan = SubjectPlan { names: CertificateNames::default(), key: KeyType::P256 };
         let identity = Identity::generate(&plan, &Seeded::ready(later()).unwrap()).unwrap();
         let leaf = self.ca.issue(&Leaf::node("node1", &[], (self.now - 60, self.now + 3600)), identity.spki());
@@ -70,6 +70,7 @@ impl Machine {
             not_after: "2026-11-23T00:00:00Z".to_owned(),
             network: None,
             renewal: None,
+            root_sha256: root.map(|digest| hex::encode(&digest)),
         };
         let folder = Folder::make(&self.path("machine/run/imprint")).unwrap();
         let pending = handover::write(&folder, Private::Directory, identity, &certificates, &node).unwrap();
@@ -174,7 +175,7 @@ fn image(work: &Path, program: &str) -> Vec<u8> {
 #[test]
 fn an_image_of_either_kind_is_the_root_and_keeps_nothing() {
     let machine = Machine::new();
-    machine.enrol();
+    machine.enrol(None);
     for (program, kind) in [("mksquashfs", "squashfs"), ("mkfs.erofs", "erofs")] {
         let image = image(machine.work.path(), program);
         let (digest, server) = (sha256(&image), machine.server(image));
@@ -217,7 +218,7 @@ fn an_image_of_either_kind_is_the_root_and_keeps_nothing() {
 #[test]
 fn nothing_is_mounted_of_an_image_that_is_not_the_right_one() {
     let machine = Machine::new();
-    machine.enrol();
+    machine.enrol(None);
     let image = image(machine.work.path(), "mksquashfs");
     let mut wrong = image.clone();
     *wrong.last_mut().unwrap() ^= 1;
@@ -228,6 +229,8 @@ fn nothing_is_mounted_of_an_image_that_is_not_the_right_one() {
     let digest = hex::encode(&sha256(&image));
     let url = |server: &EstServer| format!("https://{}/root.img", server.address());
     machine.cmdline(&format!("root=imprint:{},{} imprint.root-sha256={digest}", url(&bad), url(&good)));
+    // It counts as much as the payload says so, too.
+    machine.enrol(Some(sha256(&image)));
     let output = machine.root();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(machine.mounts(), ["sysroot overlay imprint-root"]);
@@ -238,7 +241,7 @@ fn nothing_is_mounted_of_an_image_that_is_not_the_right_one() {
 #[test]
 fn what_cannot_be_a_root_is_refused_in_one_line() {
     let machine = Machine::new();
-    machine.enrol();
+    machine.enrol(None);
     let disk = b"\0".repeat(100_000);
     let server = machine.server(disk.clone());
     machine.named(&server, &sha256(&disk));
@@ -269,8 +272,6 @@ fn without_a_digest_or_an_identity_no_server_is_asked() {
     let machine = Machine::new();
     let server = machine.server(b"hsqs".to_vec());
     let root = format!("root=imprint:https://{}/root.img", server.address());
-    machine.cmdline(&root);
-    machine.refused(10, "root=imprint: is on the kernel command line without imprint.root-sha256=; add the SHA-256");
     let digest = format!("imprint.root-sha256={}", "00".repeat(32));
     machine.cmdline(&format!("{root} {digest} imprint=off"));
     machine.refused(10, "root=imprint: and imprint=off are both on the kernel command line");
@@ -281,6 +282,13 @@ fn without_a_digest_or_an_identity_no_server_is_asked() {
     }
     machine.cmdline(&format!("{root} {digest}"));
     machine.refused(19, "/run/imprint, which imprint run or imprint enroll writes; run one of them first");
+    machine.enrol(None);
+    machine.cmdline(&root);
+    machine.refused(10, "root=imprint: is on the kernel command line, and nothing says the SHA-256 of the image; add imprint.root-sha256=");
+    machine.enrol(Some([7; 32]));
+    machine.cmdline(&format!("{root} {digest}"));
+    let payload = hex::encode(&[7; 32]);
+    machine.refused(10, &format!("imprint.root-sha256= on the kernel command line is not what the payload says, {payload}; correct"));
     machine.cmdline("root=/dev/vda1");
     let output = machine.root();
     assert!(output.status.success());
