@@ -38,11 +38,12 @@ def output(*command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def built(name):
-    """A program of the tests, for the same target as what `make build` made, so that most of it is there already."""
-    subprocess.run(["cargo", "build", "--locked", "--quiet", "--profile", "host", "--target", TARGET, "-p",
-                    "imprint-tests", "--bin", name], check=True, cwd=ROOT)
-    return ROOT / "target" / TARGET / "host" / name
+def built(name, quick):
+    """A program of the tests. For a whole bench it is built as what `make build` made, for the same target, so that most of
+    it is there already. A quick run judges no times and takes the one that the tests use."""
+    profile = [] if quick else ["--profile", "host", "--target", TARGET]
+    subprocess.run(["cargo", "build", "--locked", "--quiet", *profile, "-p", "imprint-tests", "--bin", name], check=True, cwd=ROOT)
+    return ROOT / "target" / ("debug" if quick else f"{TARGET}/host") / name
 
 
 def zstd_size(path, level="-19"):
@@ -306,7 +307,7 @@ def network(results):
     """benches/network.py, in namespaces of its own."""
     runs = results.runs(30, 2)
     script = ["unshare", "--net", "--mount", sys.executable, str(ROOT / "benches/network.py")]
-    figures = json.loads(output(*script, str(built("netboot")), str(HOST), str(runs)))
+    figures = json.loads(output(*script, str(built("netboot", results.quick)), str(HOST), str(runs)))
     leases, dead = figures["leases"], figures["dead links"]
     own = round(leases.pop("imprint"), 2)
     for index, (peer, value) in enumerate(leases.items()):
@@ -319,7 +320,7 @@ def network(results):
 def serial_line(results):
     """benches/line.py"""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    line.measure(results.record, built("linebench"), HOST, FOLDER, results.runs)
+    line.measure(results.record, built("linebench", results.quick), HOST, FOLDER, results.runs)
 
 
 def netroot(results):
@@ -331,7 +332,7 @@ def server(results):
     """`serve` beside what bounds it, in the same run, and a storm of nodes that check in at once."""
     turns, seconds, nodes = results.runs(5, 1), results.runs(4, 1), results.runs(10000, 300)
     rounds, half, polled = [], None, []
-    for row in output(str(built("enrolbench")), str(HOST), str(turns), str(seconds)).splitlines():
+    for row in output(str(built("enrolbench", results.quick)), str(HOST), str(turns), str(seconds)).splitlines():
         kind, *values = row.split()
         values = [float(value) for value in values]
         if kind == "rates":
@@ -369,7 +370,7 @@ def server(results):
 def door(results):
     """A node that calls at a door of `serve`, and many that call at once."""
     nodes = results.runs(10000, 300)
-    for row in output(str(built("doorbench")), str(HOST), str(nodes)).splitlines():
+    for row in output(str(built("doorbench", results.quick)), str(HOST), str(nodes)).splitlines():
         kind, *values = row.split()
         if kind == "one":
             results.record("a node at a door, HELLO to certificate, CPU of both ends", float(values[0]), "ms", 12,
@@ -385,7 +386,7 @@ def bundle(results):
     """The second boot of a stateless node, from check-in to its report: the node's own processor time."""
     runs = results.runs(50, 5)
     rows = [[float(value) for value in row.split()[1:]]
-            for row in output(str(built("bundlebench")), str(HOST), str(runs)).splitlines() if row.startswith("boot ")]
+            for row in output(str(built("bundlebench", results.quick)), str(HOST), str(runs)).splitlines() if row.startswith("boot ")]
     check_in, fetch, report = (statistics.median(column) for column in zip(*rows))
     results.record("bundle fetched, verified and staged, CPU of the node", round(fetch, 2), "ms", sample=f"median of {runs}")
     results.record("  check-in, fetch and report, to a plain check-in",
