@@ -210,7 +210,8 @@ impl<T> Open<T> {
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let received = self.connection.receive(&mut buffer);
-            if let (Ok(0) | Err(_), Some(Transfer { sink: None, beginning, .. })) = (&received, transfer.as_deref_mut()) {
+            if let (Ok(0) | Err(_), Some(Transfer { sink: None, beginning, .. })) = (&received, transfer.as_deref_mut())
+            {
                 *beginning = reader.beginning();
             }
             let count = received.map_err(broken)?;

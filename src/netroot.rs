@@ -98,7 +98,13 @@ fn fetch(wanted: &Wanted<'_>, place: &Place) -> Result<(HttpsUrl, u64, Duration)
 impl fmt::Display for Mounted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Mounted { kind, length, url, took } = self;
-        write!(f, "{kind}, {} MiB from {} in {:.1} s", length.div_ceil(1 << 20), line(&url.to_string()), took.as_secs_f64())
+        write!(
+            f,
+            "{kind}, {} MiB from {} in {:.1} s",
+            length.div_ceil(1 << 20),
+            line(&url.to_string()),
+            took.as_secs_f64()
+        )
     }
 }
 

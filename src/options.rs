@@ -274,11 +274,14 @@ impl Options {
                 },
                 // The last root counts, as it does to the kernel.
                 "root" => match value.and_then(|value| value.strip_prefix("imprint:")) {
-                    Some(list) => root_image = list.split(',').map(HttpsUrl::of_file).collect::<Option<_>>().ok_or_else(bad)?,
+                    Some(list) => {
+                        root_image = list.split(',').map(HttpsUrl::of_file).collect::<Option<_>>().ok_or_else(bad)?
+                    }
                     None => root_image = Vec::new(),
                 },
                 "imprint.root-sha256" => {
-                    let given = value.and_then(hex::decode).and_then(|digest| digest.try_into().ok()).ok_or_else(bad)?;
+                    let given =
+                        value.and_then(hex::decode).and_then(|digest| digest.try_into().ok()).ok_or_else(bad)?;
                     once(&mut root_sha256, given, "imprint.root-sha256=")?;
                 }
                 "BOOTIF" => bootif = value.and_then(boot_link),

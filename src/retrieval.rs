@@ -297,7 +297,8 @@ impl<'a> Retrieval<'a> {
                 None => Ok(()),
             };
             // The whole of a bundle may come instead of a rest. An image may take as long as it comes: the least rate ends it.
-            let (limit, until) = if is_image { (MAX_BODY, Deadline::after(Duration::MAX)) } else { (MAX_SEALED, deadline) };
+            let (limit, until) =
+                if is_image { (MAX_BODY, Deadline::after(Duration::MAX)) } else { (MAX_SEALED, deadline) };
             let sink: Option<Sink<'_>> = if is_image { Some(&mut sink) } else { None };
             let mut transfer = Transfer { limit, stall: STALL, watch: &mut watch, sink, beginning: None };
             let asked = open.transfer(&request, &mut transfer, until);

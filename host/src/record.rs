@@ -187,7 +187,22 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     if names == CertificateNames::default() {
         return Err(missing);
     }
-    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule, set, bundle, root })
+    Ok(Record {
+        name,
+        names,
+        hostname,
+        key,
+        mode,
+        binding,
+        network,
+        validity,
+        usages,
+        issuers,
+        rule,
+        set,
+        bundle,
+        root,
+    })
 }
 
 /// Reads a subject attribute, like `CN=node1`.

@@ -87,7 +87,8 @@ impl HttpsUrl {
     /// need.
     pub fn of_file(text: &str) -> Option<HttpsUrl> {
         let (host, port, path) = https_parts(text).ok()?;
-        let sound = is_path(path) && !path.contains(',') && path.rsplit_once('/').is_some_and(|(_, name)| !name.is_empty());
+        let sound =
+            is_path(path) && !path.contains(',') && path.rsplit_once('/').is_some_and(|(_, name)| !name.is_empty());
         sound.then(|| HttpsUrl { text: text.to_owned(), host, port, path: path.to_owned() })
     }
 
@@ -245,7 +246,15 @@ mod tests {
         for text in ["https://h/root.sqfs", "https://[2001:db8::1]:8443/a/b%20c/root.erofs", "https://192.0.2.1/x"] {
             assert_eq!(HttpsUrl::of_file(text).unwrap().to_string(), text);
         }
-        for text in ["http://h/x", "https://h", "https://h/", "https://h/a/", "https://h/a//b", "https://h/a?b", "https://h/a,b"] {
+        for text in [
+            "http://h/x",
+            "https://h",
+            "https://h/",
+            "https://h/a/",
+            "https://h/a//b",
+            "https://h/a?b",
+            "https://h/a,b",
+        ] {
             assert_eq!(HttpsUrl::of_file(text), None, "{text}");
         }
         assert_eq!(HttpsUrl::of_file(&format!("https://h/{}", "x".repeat(600))), None);

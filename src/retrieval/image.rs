@@ -65,13 +65,7 @@ impl<'a> Image<'a> {
     }
 
     /// Takes a piece of an answer, with which `left` bytes are to come.
-    pub(super) fn take(
-        &mut self,
-        url: &HttpsUrl,
-        head: &Response,
-        left: usize,
-        bytes: &[u8],
-    ) -> Result<(), Stopped> {
+    pub(super) fn take(&mut self, url: &HttpsUrl, head: &Response, left: usize, bytes: &[u8]) -> Result<(), Stopped> {
         let begun = std::mem::replace(&mut self.begun, true);
         let result = if begun { Ok(()) } else { self.begin(url, head, left) };
         result.and_then(|()| self.put(left, bytes)).map_err(|error| {

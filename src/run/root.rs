@@ -21,7 +21,8 @@ use crate::tls::ClientCertificate;
 /// The digest that the image has to have. A payload may be signed, and the kernel command line is not, so neither goes before the
 /// other.
 fn digest(options: &Options, node: &Node, directory: &Path) -> Result<[u8; 32], Error> {
-    let damaged = || HandoverError::Damaged { path: directory.join("node.json"), why: "root_sha256 is no digest".to_owned() };
+    let damaged =
+        || HandoverError::Damaged { path: directory.join("node.json"), why: "root_sha256 is no digest".to_owned() };
     let of_payload = node.root_sha256.as_ref().map(|text| hex::decode(text).and_then(|bytes| bytes.try_into().ok()));
     let of_payload = of_payload.map(|digest| digest.ok_or_else(damaged)).transpose()?;
     match (of_payload, options.root_sha256) {

@@ -162,7 +162,8 @@ fn an_image_that_changes_meanwhile_begins_anew() {
     // A bad one gives the rest of the new one, another range, or none at all: the whole is fetched, and no part is asked for again.
     let shorter = [TAG.to_owned(), "Content-Range: bytes */1000".to_owned()];
     for lie in [rest(&new, other, 100_000), rest(&new, TAG, 99_999), reply("416 x", &shorter, b"")] {
-        let answers = vec![cut(&old, TAG, 100_000), lie, cut(&new, other, 7), reply("200 OK", &[other.to_owned()], &new)];
+        let answers =
+            vec![cut(&old, TAG, 100_000), lie, cut(&new, other, 7), reply("200 OK", &[other.to_owned()], &new)];
         let heads = site.through(&new, answers);
         let ranged: Vec<bool> = heads.iter().map(|head| head.contains("Range: ")).collect();
         assert_eq!(ranged, [false, true, false, false], "{heads:?}");
@@ -241,7 +242,8 @@ fn an_image_without_room_is_refused() {
     assert!(said.contains("the image has 1 MiB, and this machine has 128 MiB of memory available"), "{said}");
     let full = &mut |_| Ok(File::options().write(true).open("/dev/full").unwrap());
     let said = site.fetch(&[&server], sha256(&want), PATIENCE, full).unwrap_err().to_string();
-    let words = "keeping the image in memory, after 0 of 300001 bytes; give the machine more memory: No space left on device";
+    let words =
+        "keeping the image in memory, after 0 of 300001 bytes; give the machine more memory: No space left on device";
     assert!(said.contains(words), "{said}");
 }
 

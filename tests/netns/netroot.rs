@@ -253,7 +253,10 @@ fn what_cannot_be_a_root_is_refused_in_one_line() {
     machine.refused(20, "mounting the image on ");
     // Memory for the image, and none for the system.
     fs::write(machine.path("machine/proc/meminfo"), "MemAvailable:     131076 kB\n").unwrap();
-    machine.refused(20, "the image has 1 MiB, and this machine has 128 MiB of memory available, of which 128 MiB stay for the system");
+    machine.refused(
+        20,
+        "the image has 1 MiB, and this machine has 128 MiB of memory available, of which 128 MiB stay for the system",
+    );
     fs::write(machine.path("machine/proc/meminfo"), "MemTotal: 1 kB\n").unwrap();
     machine.refused(20, "reading MemAvailable in /proc/meminfo");
     fs::copy("/proc/meminfo", machine.path("machine/proc/meminfo")).unwrap();
@@ -275,8 +278,12 @@ fn without_a_digest_or_an_identity_no_server_is_asked() {
     let digest = format!("imprint.root-sha256={}", "00".repeat(32));
     machine.cmdline(&format!("{root} {digest} imprint=off"));
     machine.refused(10, "root=imprint: and imprint=off are both on the kernel command line");
-    for wrong in ["root=imprint:http://x/y", "root=imprint:", "root=imprint:https://x/y,", "root=imprint:https://x/y imprint.root-sha256=00"]
-    {
+    for wrong in [
+        "root=imprint:http://x/y",
+        "root=imprint:",
+        "root=imprint:https://x/y,",
+        "root=imprint:https://x/y imprint.root-sha256=00",
+    ] {
         machine.cmdline(wrong);
         machine.refused(10, " on the kernel command line is not valid: want ");
     }
@@ -288,10 +295,17 @@ fn without_a_digest_or_an_identity_no_server_is_asked() {
     machine.enrol(Some([7; 32]));
     machine.cmdline(&format!("{root} {digest}"));
     let payload = hex::encode(&[7; 32]);
-    machine.refused(10, &format!("imprint.root-sha256= on the kernel command line is not what the payload says, {payload}; correct"));
+    machine.refused(
+        10,
+        &format!("imprint.root-sha256= on the kernel command line is not what the payload says, {payload}; correct"),
+    );
     machine.cmdline("root=/dev/vda1");
     let output = machine.root();
     assert!(output.status.success());
-    assert!(String::from_utf8(output.stdout).unwrap().contains("root=imprint: is not on the kernel command line, nothing to do"));
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("root=imprint: is not on the kernel command line, nothing to do")
+    );
     assert!(server.requests().is_empty());
 }
