@@ -13,6 +13,7 @@ use crate::checkin::{AskError, CheckinError};
 use crate::facts::FactsError;
 use crate::handover::HandoverError;
 use crate::identity::IdentityError;
+use crate::netroot::NetrootError;
 use crate::options::OptionsError;
 use crate::payload::DecodeError;
 use crate::plan::PlanError;
@@ -47,7 +48,7 @@ pub enum Error {
     Checkin(CheckinError),
     /// Handing the result over to the next stage.
     Handover(HandoverError),
-    /// Having the node's configuration bundle, in its root and in use.
+    /// Having the node's configuration bundle, in its root and in use; or the root itself, as an image.
     Bundle(UseError),
 }
 
@@ -153,6 +154,10 @@ impl From<StatelessError> for Error {
 impl From<SwapError> for Error {
     fn from(error: SwapError) -> Error {
         Error::Handover(HandoverError::Swap(error))
+/// The image of a root is fetched, verified and mounted as a bundle is, with the same identity and from the same kind of server.
+impl From<NetrootError> for Error {
+    fn from(error: NetrootError) -> Error {
+        Error::Bundle(UseError::Netroot(error))
     }
 }
 
@@ -212,6 +217,7 @@ mod tests {
             (StatelessError::Ask(AskError::Network(NetworkError::Facts(facts()))).into(), "network", 16),
             (SetupError::NoConsole.into(), "bundle", 20),
             (SwapError::None.into(), "hand-over", 19),
+            (NetrootError::Fetch(RetrievalError::Failed { attempts: vec![] }).into(), "bundle", 20),
         ] {
             assert_eq!(error.stage(), (stage, code));
         }

@@ -28,6 +28,7 @@ pub mod error;
 pub mod fault;
 
 // The stages of a run, the last one first.
+pub mod netroot;
 pub mod stateless;
 pub mod handover;
 pub mod status;

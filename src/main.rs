@@ -39,6 +39,7 @@ enum Command {
     Reload(Reload),
     Console(Console),
     Setup(Setup),
+    Root(Root),
     Apply(Apply),
     Available(Available),
     Swap(Swap),
@@ -135,6 +136,15 @@ struct Setup {
     /// file for the answers, readable by its owner only (setup.toml)
     #[argh(option, default = "PathBuf::from(\"setup.toml\")")]
     out: PathBuf,
+}
+
+/// in the initramfs: fetch the root that root=imprint: names with the identity of this node, verify it, and mount it
+#[derive(FromArgs)]
+#[argh(subcommand, name = "root")]
+struct Root {
+    /// where the root is mounted (/sysroot)
+    #[argh(option, default = "PathBuf::from(\"/sysroot\")")]
+    to: PathBuf,
 }
 
 /// in the initramfs: lay the bundle that the boot has fetched over the root, all of it or nothing
@@ -252,6 +262,10 @@ fn main() -> ExitCode {
         Command::Reload(Reload { dir }) => run::reload(root, &dir),
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
         Command::Setup(Setup { out }) => run::setup(root, &out),
+        Command::Root(Root { to }) => {
+            console::also_on(root.join("dev/console"));
+            run::root(root, &to)
+        }
         Command::Apply(Apply { root: new }) => {
             console::also_on(root.join("dev/console"));
             run::apply(root, &new)

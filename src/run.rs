@@ -13,6 +13,7 @@ mod limits;
 mod look;
 mod making;
 mod reload;
+mod root;
 mod setup;
 mod stateless;
 mod swap;
@@ -25,6 +26,7 @@ pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status};
 pub use reload::reload;
+pub use root::root;
 pub use setup::setup;
 pub use swap::{swap_on, swap_prepare};
 

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod swap;
+mod loops;
 
 use std::ffi::CStr;
 use std::fmt;
@@ -23,6 +24,7 @@ use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 
 pub use attributes::copy_attributes;
 pub use swap::{device_mapper, fill_random, forget_key, give_key, make_device_mapper, page_size, swap_on};
+pub use loops::attach_loop;
 
 use crate::time::Deadline;
 

@@ -16,6 +16,7 @@ mod loopback {
     mod host;
     mod inject;
     mod keys;
+    mod netroot;
     mod output;
     mod port;
     mod reload;

@@ -43,6 +43,7 @@ mod vm {
     mod matrix;
     mod medium;
     mod names;
+    mod netroot;
     mod network;
     mod partitions;
     mod offers;

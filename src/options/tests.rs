@@ -209,6 +209,37 @@ fn off_is_off_whatever_else_is_said() {
 }
 
 #[test]
+fn a_root_that_imprint_brings_is_a_list_of_urls_and_every_other_root_is_not_its_business() {
+    let urls = |cmdline: &str| {
+        let options = Options::parse(cmdline).unwrap();
+        options.root_image.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(urls("root=imprint:https://a/r,https://b:8443/x/r"), ["https://a/r", "https://b:8443/x/r"]);
+    for other in ["root=/dev/vda1", "root=UUID=0123", "root=nfs:192.0.2.1:/x", "root=", "root", "quiet"] {
+        assert!(urls(other).is_empty(), "{other}");
+    }
+    // The last one counts, as it does to the kernel.
+    assert_eq!(urls("root=/dev/vda1 root=imprint:https://a/r"), ["https://a/r"]);
+    assert!(urls("root=imprint:https://a/r root=/dev/vda1").is_empty());
+    let digest = "0f".repeat(32);
+    let options = Options::parse(&format!("imprint.root-sha256={}", digest.to_uppercase())).unwrap();
+    assert_eq!(options.root_sha256, Some([15; 32]));
+    for wrong in [
+        "root=imprint:".to_owned(),
+        "root=imprint:https://a/r,".to_owned(),
+        "root=imprint:http://a/r".to_owned(),
+        "root=imprint:https://a/r?x".to_owned(),
+        "imprint.root-sha256".to_owned(),
+        format!("imprint.root-sha256={}", "0f".repeat(31)),
+        format!("imprint.root-sha256={}", "0g".repeat(32)),
+    ] {
+        assert!(matches!(Options::parse(&wrong), Err(OptionsError::Value { .. })), "{wrong}");
+    }
+    let twice = format!("imprint.root-sha256={digest} imprint.root-sha256={}", "00".repeat(32));
+    assert_eq!(Options::parse(&twice), Err(OptionsError::Twice("imprint.root-sha256=")));
+}
+
+#[test]
 fn a_boot_loaders_nonsense_names_no_link() {
     for cmdline in ["BOOTIF", "BOOTIF=", "BOOTIF=é", "BOOTIF=01-52-54-00-12-34", "BOOTIF=01-zz-54-00-12-34-56"] {
         assert_eq!(Options::parse(cmdline).unwrap().bootif, None, "{cmdline}");

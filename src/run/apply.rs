@@ -115,6 +115,23 @@ fn lay(machine: &Path, directory: &Path, new: &Path, counter: u64) -> Result<Str
 
 /// Writes into status.json how far the bundle has come. The bundle does not depend on that, so a failure is only told.
 pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
+    amend(machine, |status| {
+        let Some(bundle) = &mut status.bundle else { return };
+        match came {
+            Ok(BundleState::Applied) if bundle.state == BundleState::Available => {}
+            Ok(state) => (bundle.state, bundle.error) = (state, None),
+            Err(error) => {
+                if matches!(error, UseError::Lost { .. }) {
+                    bundle.state = BundleState::Staged;
+                }
+                bundle.error = Some(chain(error));
+            }
+        }
+    });
+}
+
+/// Changes status.json, for what a subcommand does after the run. Nothing depends on that, so a failure is only told.
+pub(super) fn amend(machine: &Path, change: impl FnOnce(&mut Status)) {
     let directory = machine.join(RUN_DIR);
     let changed = (|| -> Result<(), Error> {
         let text = source::text(machine, &format!("{RUN_DIR}/status.json"))?;
@@ -123,17 +140,9 @@ pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
             why: error.to_string(),
         };
         let mut status: Status = serde_json::from_str(&text).map_err(damaged)?;
-        if let Some(bundle) = &mut status.bundle {
-            match came {
-                Ok(BundleState::Applied) if bundle.state == BundleState::Available => return Ok(()),
-                Ok(state) => (bundle.state, bundle.error) = (state, None),
-                Err(error) => {
-                    if matches!(error, UseError::Lost { .. }) {
-                        bundle.state = BundleState::Staged;
-                    }
-                    bundle.error = Some(chain(error));
-                }
-            }
+        let before = status.clone();
+        change(&mut status);
+        if status != before {
             handover::restate(&directory, &status)?;
         }
         Ok(())

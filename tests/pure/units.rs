@@ -36,6 +36,7 @@ fn units_can_do_little_but_their_job() {
         ("imprint-root.service", 50, "docs/images.md"),
         ("imprint-apply.service", 65, "docs/images.md"),
         ("imprint-swap.service", 52, "docs/images.md"),
+        ("imprint-netroot.service", 65, "docs/images.md"),
         ("imprint-available.service", 30, "docs/images.md"),
         ("imprint-units.service", 25, "docs/images.md"),
     ] {
@@ -59,9 +60,11 @@ fn the_boot_has_no_sandbox_that_would_take_its_job_away() {
         lines.filter_map(|line| line.split('=').next().map(ToOwned::to_owned)).collect()
     };
     let (initramfs, root) = (keys("imprint.service"), keys("imprint-root.service"));
-    let apply = keys("imprint-apply.service");
+    let (apply, netroot) = (keys("imprint-apply.service"), keys("imprint-netroot.service"));
     // What an overlay does for programs, it does with the rights of who has mounted it.
-    assert!(!apply.iter().any(|key| key == "CapabilityBoundingSet"), "imprint-apply.service");
+    for mounts in [&apply, &netroot] {
+        assert!(!mounts.iter().any(|key| key == "CapabilityBoundingSet"), "{mounts:?}");
+    }
     for key in [
         "ProtectSystem",
         "ProtectHome",
@@ -90,6 +93,7 @@ fn the_boot_has_no_sandbox_that_would_take_its_job_away() {
         let is_there = |keys: &[String]| keys.iter().any(|found| found == key);
         assert!(!is_there(&initramfs), "{key}=");
         assert!(!is_there(&apply) || key == "IPAddressDeny", "imprint-apply.service: {key}=");
+        assert!(!is_there(&netroot), "imprint-netroot.service: {key}=");
         // In the real root the unit reads no drive, and the devices that it uses are there from the start.
         assert!(!is_there(&root) || ["DeviceAllow", "DevicePolicy"].contains(&key), "imprint-root.service: {key}=");
     }
@@ -106,6 +110,7 @@ fn every_line_that_orders_a_unit_has_a_reason() {
         "imprint-root.service",
         "imprint-apply.service",
         "imprint-swap.service",
+        "imprint-netroot.service",
         "imprint-available.service",
         "imprint-units.service",
         "imprint-reload.service",
@@ -192,6 +197,7 @@ fn systemd_knows_every_line_of_the_units() {
         "imprint-root.service",
         "imprint-apply.service",
         "imprint-swap.service",
+        "imprint-netroot.service",
         "imprint-available.service",
         "imprint-units.service",
         "imprint-renew.service",

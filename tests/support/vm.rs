@@ -576,6 +576,11 @@ fn packed(images: &Path) -> PathBuf {
     images.join("vmlinux").canonicalize().unwrap().with_file_name("vmlinuz")
 }
 
+/// The root that machines with this kernel and init have on their disk, as an image: `squashfs` or `erofs`.
+pub fn root_image(kernel: Kernel, init: Init, kind: &str) -> PathBuf {
+    images(kernel, init).join(format!("root.{kind}"))
+}
+
 /// The folder of images that `make test-vm` has made. Fails if they are stale.
 fn images(kernel: Kernel, init: Init) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
