@@ -154,6 +154,9 @@ impl From<StatelessError> for Error {
 impl From<SwapError> for Error {
     fn from(error: SwapError) -> Error {
         Error::Handover(HandoverError::Swap(error))
+    }
+}
+
 /// The image of a root is fetched, verified and mounted as a bundle is, with the same identity and from the same kind of server.
 impl From<NetrootError> for Error {
     fn from(error: NetrootError) -> Error {

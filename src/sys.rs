@@ -23,8 +23,8 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 
 pub use attributes::copy_attributes;
-pub use swap::{device_mapper, fill_random, forget_key, give_key, make_device_mapper, page_size, swap_on};
 pub use loops::attach_loop;
+pub use swap::{device_mapper, fill_random, forget_key, give_key, make_device_mapper, page_size, swap_on};
 
 use crate::time::Deadline;
 

@@ -16,7 +16,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 19] = [
+pub const WORDS: [Word; 20] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",

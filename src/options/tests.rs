@@ -157,10 +157,16 @@ fn the_table_and_the_parser_agree() {
             // `imprint.debug?` is another word. Only the source decodes base64url. Words that are not imprint's own are
             // ignored if they cannot be read.
             Err(OptionsError::UnknownWord { nearest, .. }) => nearest == word.name && !word.name.ends_with('='),
-            Ok(()) => ["imprint.payload=", "BOOTIF=", "ip=", "nameserver=", "rd.route="].contains(&word.name),
+            Ok(()) => ["imprint.payload=", "BOOTIF=", "ip=", "nameserver=", "rd.route=", "root="].contains(&word.name),
             // KEY is no setting.
             Err(OptionsError::Setting { .. }) => word.name == "imprint.set.KEY=",
-            Err(OptionsError::Twice(_) | OptionsError::InImage { .. }) => false,
+            Err(
+                OptionsError::Twice(_)
+                | OptionsError::InImage { .. }
+                | OptionsError::NoRootDigest
+                | OptionsError::RootDiffers { .. }
+                | OptionsError::RootOff,
+            ) => false,
         };
         assert!(found, "{}", word.name);
     }

@@ -152,7 +152,7 @@ fn a_person_prepares_a_partition_in_the_place_of_one_that_was_changed() {
             said.contains(answer)
         };
         let (name, yes, done) = ("to go on: ", "type yes to write: ", "vdb4 is prepared: from the next boot on");
-        let mut prepares = |_: &u8| ask("imprint swap prepare /dev/vdb4", name) && ask("vdb4", yes) && ask("yes", done);
+        let prepares = |_: &u8| ask("imprint swap prepare /dev/vdb4", name) && ask("vdb4", yes) && ask("yes", done);
         assert!([0u8; 5].iter().any(prepares), "it was not prepared");
         types(line, "exit");
     });
