@@ -38,8 +38,11 @@ installkernel() {
     instmods virtio_console
     # EFI variables.
     instmods efivarfs
-    # A bundle is laid over the root with it.
-    instmods overlay
+    # A bundle is laid over the root with it. And an image that is the root (root=imprint:) is mounted with all of them.
+    instmods overlay loop squashfs erofs
+    # Swap space (docs/swap.md): device-mapper with dm-crypt, its cipher in all of its forms, and compressed memory. The
+    # kernel loads them when imprint asks for them.
+    instmods dm_mod dm_crypt xts ecb aes_generic aesni_intel aes_ce_blk aes_neon_blk zram zstd lzo_rle
     # A hardware source of entropy where the hypervisor has one.
     instmods virtio_rng
 }
@@ -93,6 +96,8 @@ install() {
     imprint_check "$root$agent" "site=$site" "network=$network" "key=$key" "bundle-key=$bundle"
     # The last words before an emergency prompt. Another module may have put its own words there.
     cat "$moddir/profile.sh" >>"$initdir/etc/profile"
+    # Behind dracut's own, which reads root=.
+    inst_hook cmdline 50 "$moddir/imprint-root.sh"
     # With what udev names links by: one that imprint has brought up keeps its name, and the next stage and its
     # configuration ask for the predictable one. Since dracut 110 these rules come with net-lib only, which an image for
     # imprint need not have; and dracut's own modules leave out what distributions add to 99-default.link.
@@ -103,15 +108,19 @@ install() {
         local unit=${IMPRINT_UNIT:-/usr/lib/systemd/system/imprint.service}
         [[ -f $root$unit ]] || refuse "$unit is no unit; install imprint.service there, or name it with IMPRINT_UNIT"
         inst_simple "$unit" "$systemdsystemunitdir/imprint.service"
-        local apply=${unit%/*}/imprint-apply.service
-        [[ -f $root$apply ]] || refuse "$apply is no unit; install imprint-apply.service beside imprint.service"
-        inst_simple "$apply" "$systemdsystemunitdir/imprint-apply.service"
+        local beside
+        for beside in imprint-apply imprint-netroot imprint-swap; do
+            beside=${unit%/*}/$beside.service
+            [[ -f $root$beside ]] || refuse "$beside is no unit; install ${beside##*/} beside imprint.service"
+            inst_simple "$beside" "$systemdsystemunitdir/${beside##*/}"
+        done
+        inst_simple "$moddir/imprint-root.conf" "$systemdsystemunitdir/sysroot.mount.d/imprint.conf"
         local waiting
         for waiting in systemd-udevd systemd-journald; do
             inst_simple "$moddir/stop.conf" "$systemdsystemunitdir/$waiting.service.d/imprint.conf"
         done
         # What wants and requires it, the unit's [Install] section says.
-        $SYSTEMCTL -q --root "$initdir" enable imprint.service imprint-apply.service
+        $SYSTEMCTL -q --root "$initdir" enable imprint.service imprint-apply.service imprint-netroot.service imprint-swap.service
     else
         # What the two hooks below have in common.
         inst_simple "$moddir/imprint-lib.sh" /lib/imprint-lib.sh
@@ -119,8 +128,11 @@ install() {
         # the first job of the queue; the other hook keeps the queue from ending before it.
         inst_hook initqueue 01 "$moddir/imprint-run.sh"
         inst_hook initqueue/finished 01 "$moddir/imprint-finished.sh"
+        # Before any other: those that do not know this root would complain.
+        inst_hook mount 01 "$moddir/imprint-mount.sh"
         # The root is mounted, and nobody has changed anything there.
         inst_hook pre-pivot 01 "$moddir/imprint-apply.sh"
+        inst_hook pre-pivot 02 "$moddir/imprint-swap.sh"
         inst_multiple tr
     fi
 }

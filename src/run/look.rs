@@ -81,7 +81,7 @@ pub fn status(root: &Path, reason: bool) -> Result<String, Error> {
     let text = source::text(root, &format!("{RUN_DIR}/status.json"))?;
     let status: Status = serde_json::from_str(&text)
         .map_err(|error| SourceError::Read { path, source: std::io::Error::other(error) })?;
-    Ok(if reason { status.reason() } else { status.to_string() })
+    Ok(if reason { status.reason() } else { status.to_string() + &super::swap::shown(root) })
 }
 
 /// A payload whose signature was judged by the site pin.

@@ -16,7 +16,7 @@ pub(super) fn file(path: &str, text: &str) -> Entry {
 }
 
 /// A machine whose boot leaves this bundle, as if it had fetched it.
-fn with(site: &Site, kernel: Kernel, entries: Vec<Entry>) -> Machine {
+pub(super) fn with(site: &Site, kernel: Kernel, entries: Vec<Entry>) -> Machine {
     let bundle = Bundle::new(NodeName::try_from("node1").unwrap(), 7, Vec::new(), entries).unwrap();
     let description = Description {
         version: staged::VERSION,

@@ -46,7 +46,9 @@ fn comes_up(way: Way, init: Init, kernel: Kernel) {
     openssl_agrees(&report, &site.work.path().join("state/root.pem"));
     let private = report.mount("/run/imprint/private");
     match kernel {
-        Kernel::Stable | Kernel::Generic => assert_eq!(private, "ramfs rw,nosuid,nodev,noexec,relatime,mode=700"),
+        Kernel::Stable | Kernel::Generic | Kernel::Arm64 => {
+            assert_eq!(private, "ramfs rw,nosuid,nodev,noexec,relatime,mode=700")
+        }
         Kernel::Backports => {
             assert!(private.starts_with("tmpfs rw,nosuid,nodev,noexec,relatime,"), "{private}");
             for option in ["noswap", "mode=700"] {

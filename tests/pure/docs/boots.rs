@@ -26,7 +26,7 @@ const BUILDERS: [Builder; 7] = [
     Builder { word: "systemd", title: "dracut, with systemd", wanted: &ALL },
     Builder { word: "plain", title: "dracut, without systemd", wanted: &ALL },
     Builder { word: "initramfs_tools", title: "initramfs-tools", wanted: &ALL },
-    Builder { word: "bare", title: "bare image", wanted: &[] },
+    Builder { word: "bare", title: "bare image", wanted: &ALL },
     Builder { word: "arm64", title: "aarch64", wanted: &[] },
     Builder { word: "pxe_bios", title: "iPXE, BIOS", wanted: &[] },
     Builder { word: "pxe_uefi", title: "iPXE, UEFI", wanted: &[] },
