@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the table of docs/benchmarks.md, README's summary of it, and docs/line.svg from what the last whole bench wrote.
+"""Writes the table of docs/benchmarks.md, README's summary of it, the sizes in docs/images.md, and docs/line.svg from what the last whole bench wrote.
 Nobody copies a figure by hand: each stands there with the commit that it was measured on.
 
 usage: readme.py [--drop]    --drop: the page loses the rows that this bench does not have"""
@@ -13,6 +13,9 @@ from results import FOLDER, ROOT, bar, title
 
 README = ROOT / "README.md"
 PAGE = ROOT / "docs/benchmarks.md"
+IMAGES = ROOT / "docs/images.md"
+# Whose rows docs/images.md has: what imprint adds to an image.
+ADDED = "added to an image by "
 # What README says: how large it is, what a check-in costs, what it adds to a boot.
 SUMMARY = ("agent, stripped", "typical payload", "check-in, CPU", "check-in, wall",
            "check-in with 50 ms of round trip", "no source, time beyond the configured wait")
@@ -85,6 +88,7 @@ def main():
     said = f"Measured on commit `{first['commit']}` on {first['date']}: {first['machine']}."
     write(PAGE, said, rows)
     write(README, f"{said} [All of it](docs/benchmarks.md).", short)
+    write(IMAGES, said, [row for row in rows if row["name"].startswith(ADDED)])
     shutil.copy(FOLDER / "line.svg", ROOT / "docs/line.svg")
 
 

@@ -28,6 +28,7 @@ pub mod error;
 pub mod fault;
 
 // The stages of a run, the last one first.
+pub mod netroot;
 pub mod stateless;
 pub mod handover;
 pub mod status;
@@ -35,6 +36,7 @@ pub mod retrieval;
 pub mod checkin;
 pub mod identity;
 pub mod finding;
+pub mod swap;
 pub mod apply;
 pub mod plan;
 pub mod setup;

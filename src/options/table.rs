@@ -16,7 +16,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 17] = [
+pub const WORDS: [Word; 20] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",
@@ -102,6 +102,31 @@ pub const WORDS: [Word; 17] = [
         default: "not there",
         meaning: "make a new bundle and send it to the server, also if the server has one for this node. Counts only where the \
                   payload asks for a bundle",
+        supported: true,
+    },
+    Word {
+        name: "imprint.swap=",
+        values: "auto, disk, zram, zram:PERCENT% or off",
+        default: "auto",
+        meaning: "swap space: auto uses each partition that imprint swap prepare has prepared; disk does the same, and says so if there is \
+                  none; zram takes compressed memory where there is none, of half the memory or of PERCENT % of it; off uses none",
+        supported: true,
+    },
+    Word {
+        name: "root=",
+        values: "imprint:https://HOST/PATH, and more such URLs behind commas",
+        default: "imprint brings no root",
+        meaning: "fetch the root with the node's identity, an image with erofs or squashfs, into memory, and mount it under an \
+                  overlay that is in memory as well; the servers are asked in turn (docs/root.md). Any other root is left to \
+                  the rest of the initramfs",
+        supported: true,
+    },
+    Word {
+        name: "imprint.root-sha256=",
+        values: "64 hexadecimal digits",
+        default: "what the payload says (root_sha256 in the record); root=imprint: without either is refused",
+        meaning: "the SHA-256 of the image that root=imprint: names, as sha256sum prints it. Another image is not mounted. It has to \
+                  be what the payload says, if that says one",
         supported: true,
     },
     Word {

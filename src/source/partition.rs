@@ -17,6 +17,9 @@ use crate::order;
 /// The type of a partition that holds a payload: [`crate::medium::PARTITION_TYPE`], as it stands on the disk (the first
 /// three fields are little-endian: UEFI Specification 2.10, appendix A).
 const OUR_TYPE: [u8; 16] = on_disk(crate::medium::PARTITION_TYPE);
+/// The type of a partition for swap space of Linux, in a GPT (UAPI.2, Discoverable Partitions Specification) and in an MBR.
+const SWAP_TYPE: [u8; 16] = on_disk("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
+const SWAP_KIND: u8 = 0x82;
 /// The name of a partition that holds a payload. Case does not matter.
 pub(super) const OUR_NAME: &str = "IMPRINT";
 
@@ -48,6 +51,7 @@ pub struct Partition {
     /// What `root=PARTUUID=` names: the GUID of its entry, or the number of the disk in its MBR and its own.
     pub unique: String,
     ours: bool,
+    swap: bool,
 }
 
 impl Table {
@@ -76,6 +80,11 @@ impl Partition {
     /// Whether its type or its name says that it holds a payload.
     pub fn is_ours(&self) -> bool {
         self.ours
+    }
+
+    /// Whether its type says that it is for swap space.
+    pub fn is_swap(&self) -> bool {
+        self.swap
     }
 
     fn holds(&self, start: u64) -> bool {
@@ -143,7 +152,8 @@ impl Entry {
     fn partition(&self, number: u32, base: u64) -> Partition {
         let start = base.saturating_add(self.start);
         let (end, extended) = (start.saturating_add(self.sectors), self.is_extended());
-        Partition { number, start, end, extended, name: String::new(), unique: String::new(), ours: false }
+        let swap = self.kind == SWAP_KIND;
+        Partition { number, start, end, extended, name: String::new(), unique: String::new(), ours: false, swap }
     }
 
     /// block/partitions/msdos.c, is_extended_partition
@@ -384,6 +394,7 @@ impl Header {
                 end: last.saturating_add(1).saturating_mul(sectors),
                 extended: false,
                 ours: kind == OUR_TYPE || name.eq_ignore_ascii_case(OUR_NAME),
+                swap: kind == SWAP_TYPE,
                 name,
                 unique: entry.get(16..32).and_then(|guid| guid.first_chunk()).map(as_text).unwrap_or_default(),
             });

@@ -1,6 +1,7 @@
 //! Compares generated pages with the tables in the program that they are made from. `make docs` writes the pages; these
 //! tests never do.
 
+mod boots;
 mod media;
 
 use std::path::{Path, PathBuf};
