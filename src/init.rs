@@ -179,13 +179,17 @@ impl One<'_> {
         }
         let init = switch::init(&self.root.join(SYSROOT), self.words.init.as_deref())?;
         self.bundle("/sysroot")?;
+        // No boot is stopped for lack of swap space, and the agent itself has said what is wrong.
+        let _ = self.part("imprint swap on", &["swap", "on"]);
         self.children.end_helpers();
         switch::enter(self.root, SYSROOT, &init)
     }
 
+    /// Lays the bundle over the root, if there is one, and leaves there what says that the machine has its identity.
     fn bundle(&mut self, root: &str) -> Result<(), InitError> {
         let directory = self.root.join(RUN_DIR);
-        if matches!(staged::read(&directory), Ok(None)) && !staged::is_anew(&directory) {
+        let no_bundle = matches!(staged::read(&directory), Ok(None)) && !staged::is_anew(&directory);
+        if no_bundle && (root == "/" || !handover::is_complete(&directory)) {
             return Ok(());
         }
         self.part("imprint apply", &["apply", "--root", root])
