@@ -98,7 +98,7 @@ test-vm: build
 
 ## test-packages Debian packages, installed, upgraded and purged in a chroot; bills of materials
 test-packages: build
-	@scripts/install-needs deb test python
+	@scripts/install-needs deb test
 	@scripts/debian-chroot >/dev/null
 	cargo build --locked --workspace --bins --tests
 	$(NEXTEST) --workspace -E 'binary(packages)'

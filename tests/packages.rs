@@ -15,7 +15,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imprint_tests::programs::python;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -73,7 +72,8 @@ fn another_maker_gets_the_same_bytes_and_no_file_is_forgotten() {
     let mine = make(one.path(), None);
     // Programs that were copied later, with other times, by somebody with another umask in another time zone.
     let programs = another.path().join("programs");
-    let make_again = "umask 027; mkdir \"$1\"; cp dist/x86_64/imprint* \"$1\"; exec scripts/make-deb amd64 \"$1\" \"$2\"";
+    let make_again =
+        "umask 027; mkdir \"$1\"; cp dist/x86_64/imprint* \"$1\"; exec scripts/make-deb amd64 \"$1\" \"$2\"";
     let out = another.path().join("out");
     let mut shell = Command::new("sh");
     shell.args(["-c", make_again, "sh"]).args([&programs, &out]).current_dir(tree());
@@ -83,10 +83,12 @@ fn another_maker_gets_the_same_bytes_and_no_file_is_forgotten() {
     }
 
     let installed = one.path().join("root");
-    output(Command::new("make").args(["-s", "-C"]).arg(tree()).args([
-        "install".to_owned(),
-        format!("DESTDIR={}", installed.display()),
-    ]));
+    output(
+        Command::new("make")
+            .args(["-s", "-C"])
+            .arg(tree())
+            .args(["install".to_owned(), format!("DESTDIR={}", installed.display())]),
+    );
     let left_out = fs::read_to_string(tree().join("packaging/deb/not-installed")).unwrap();
     let left_out: Vec<&str> = left_out.lines().filter(|line| !line.starts_with('#')).collect();
     let listed = output(Command::new("find").arg(&installed).args(["-type", "f", "-printf", "%P\n"]));
@@ -108,8 +110,9 @@ fn another_maker_gets_the_same_bytes_and_no_file_is_forgotten() {
     assert!(twice.is_empty(), "{twice:?}");
     // What a Debian package has besides.
     let added = ["copyright", "changelog.gz", "changelog.Debian.gz", "third-party-licences.gz"];
-    let is_added =
-        |path: &str| path.starts_with("usr/share/lintian/") || added.iter().any(|name| path.ends_with(&format!("/{name}")));
+    let is_added = |path: &str| {
+        path.starts_with("usr/share/lintian/") || added.iter().any(|name| path.ends_with(&format!("/{name}")))
+    };
     let found: BTreeSet<String> = found.into_keys().filter(|path| !is_added(path)).collect();
     assert_eq!(found, want);
 }
@@ -125,7 +128,8 @@ impl Debian {
     fn new() -> Debian {
         let cached = output(&mut Command::new(tree().join("scripts/debian-chroot")));
         let cached = cached.lines().last().unwrap();
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("this test makes namespaces: run it as root");
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+            .expect("this test makes namespaces: run it as root");
         mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).unwrap();
         let work = tempfile::tempdir().unwrap();
         mount(Some("tmpfs"), work.path(), Some("tmpfs"), MsFlags::empty(), NONE).unwrap();
@@ -200,7 +204,11 @@ fn a_ca_survives_upgrade_removal_and_purge() {
     let units = debian.shell("dpkg -L imprint imprint-host | sed -n 's:^/usr/lib/systemd/system/::p'");
     assert!(units.lines().count() >= 7, "{units}");
     for unit in units.lines() {
-        assert!(["disabled", "indirect", "static"].contains(&debian.enabled(unit).as_str()), "{unit} {}", debian.enabled(unit));
+        assert!(
+            ["disabled", "indirect", "static"].contains(&debian.enabled(unit).as_str()),
+            "{unit} {}",
+            debian.enabled(unit)
+        );
     }
     let modules = debian.shell("mkdir -p /lib/modules/none; dracut --list-modules --kver none 2>&1");
     assert!(modules.lines().any(|module| module == "imprint"), "{modules}");
@@ -233,7 +241,7 @@ fn a_ca_survives_upgrade_removal_and_purge() {
     let said = debian.shell(&format!("apt-get purge -y {names}"));
     assert!(said.contains("imprint-host: /var/lib/imprint-host is kept: it may have the only copy"), "{said}");
     // All but the links that enabled the units, which lead nowhere now.
-    let links = |line: &&str| !line.contains(".wants/imprint-") && !line.starts_with("/usr/lib/systemd/system/imprint-");
+    let links = |line: &&str| !line.contains(".wants/imprint-") && !line.contains("/lib/systemd/system/imprint-");
     let want: Vec<&str> = made.lines().filter(links).collect();
     assert_eq!(debian.kept().lines().collect::<Vec<_>>(), want);
     let rubbish = debian.shell(&format!(
@@ -254,8 +262,8 @@ fn a_ca_survives_upgrade_removal_and_purge() {
     // Where there never was a CA, nothing stays. The server needs no agent.
     debian.shell("rm -r /var/lib/imprint-host");
     debian.install(&new, &["imprint-host"]);
-    let said = debian.shell("apt-get purge -y imprint-host; ls -d /var/lib/imprint-host || echo none");
-    assert!(said.ends_with("none\n") && !said.contains("is kept"), "{said}");
+    let said = debian.shell("apt-get purge -y imprint-host; test ! -e /var/lib/imprint-host");
+    assert!(!said.contains("is kept"), "{said}");
 }
 
 /// A bill that lacks what is in the program hides the next hole from whoever reads it. Panics name their source files, so the
@@ -266,18 +274,23 @@ fn a_bill_of_materials_has_what_is_in_the_program() {
     for (program, c_code) in [("imprint", &["aws-lc"][..]), ("imprint-host", &["aws-lc", "mimalloc", "sqlite"])] {
         let file = tree().join("dist/x86_64").join(program);
         let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}: run make build", file.display()));
-        let text = output(
-            Command::new(tree().join("scripts/sbom")).args([program, "x86_64-unknown-linux-musl"]).arg(&file),
-        );
+        let text =
+            output(Command::new(tree().join("scripts/sbom")).args([program, "x86_64-unknown-linux-musl"]).arg(&file));
         let work = tempfile::NamedTempFile::new().unwrap();
         fs::write(work.path(), &text).unwrap();
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"));
+        let python = cache.join("imprint/bill/bin/python3");
+        assert!(python.exists(), "{} is missing: run scripts/install-needs deb", python.display());
         let reader = tree().join("tests/python/bill.py");
-        assert_eq!(output(Command::new(python()).arg(reader).arg(work.path())), "valid\n");
+        assert_eq!(output(Command::new(python).arg(reader).arg(work.path())), "valid\n");
 
         let bill: serde_json::Value = serde_json::from_str(&text).unwrap();
         let required = |name: &str, version: Option<&str>| {
             bill["components"].as_array().unwrap().iter().any(|one| {
-                one["name"] == name && version.is_none_or(|version| one["version"] == version) && one["scope"] == "required"
+                one["name"] == name
+                    && version.is_none_or(|version| one["version"] == version)
+                    && one["scope"] == "required"
             })
         };
         // …/registry/src/index.crates.io-0123456789abcdef/NAME-VERSION/src/…
@@ -286,7 +299,8 @@ fn a_bill_of_materials_has_what_is_in_the_program() {
             words.split("/index.crates.io-").skip(1).filter_map(|rest| rest.split('/').nth(1)).collect();
         assert!(named.len() > 10, "{program} names no source files: {named:?}");
         for one in named {
-            let at = one.match_indices('-').map(|(at, _)| at).find(|at| one.as_bytes()[at + 1].is_ascii_digit()).unwrap();
+            let at =
+                one.match_indices('-').map(|(at, _)| at).find(|at| one.as_bytes()[at + 1].is_ascii_digit()).unwrap();
             assert!(required(&one[..at], Some(&one[at + 1..])), "the bill of {program} lacks {one}");
         }
         assert!(c_code.iter().all(|name| required(name, None)) && required("rust-std", None), "{text}");
