@@ -150,7 +150,7 @@ check-repro:
 	@scripts/install-needs build deb vm
 	@scripts/check-repro
 
-## deb         Debian packages in dist, of what make build built: imprint, imprint-dracut, imprint-host
+## deb         Debian packages in dist, of what make build built: imprint, imprint-dracut, imprint-initramfs-tools, imprint-host
 deb: build
 	@scripts/install-needs deb
 	@scripts/make-deb $(DEB_ARCH) dist/$(ARCH) dist
