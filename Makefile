@@ -11,7 +11,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imprint
 
 # Each target uses all processors by itself, and the fast tests come first.
 .NOTPARALLEL:
-.PHONY: help build build-x86_64 build-aarch64 install demo demo-serial demo-stateless test test-fast test-vm test-packages test-loaded bench bench-quick bench-readme lint docs fuzz-smoke fuzz-long check-repro deb dist clean
+.PHONY: help build build-x86_64 build-aarch64 agent-aarch64 install demo demo-serial demo-stateless demo-pxe test test-fast test-vm test-packages test-loaded bench bench-quick bench-boot bench-readme lint docs fuzz-smoke fuzz-long check-repro deb dist clean
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BUNDLE := imprint-$(VERSION)-$(ARCH)
 DEB_ARCH := $(if $(filter aarch64,$(ARCH)),arm64,amd64)
@@ -38,7 +38,15 @@ build-aarch64:
 	cargo zigbuild --locked --profile host -p imprint-host --target $(TARGET)
 	@scripts/check-aarch64 target/$(TARGET)/agent/imprint target/$(TARGET)/host/imprint-host
 
-## install     what make build built, into DESTDIR/usr: programs, units, dracut module, manual pages, docs
+# The agent alone, for the arm64 machines of the tests.
+agent-aarch64: export PATH := $(CACHE)/zig/bin:$(PATH)
+agent-aarch64:
+	@scripts/install-needs aarch64
+	cargo zigbuild --locked --profile agent -p imprint --target aarch64-unknown-linux-musl
+	@mkdir -p dist/aarch64
+	@cp target/aarch64-unknown-linux-musl/agent/imprint dist/aarch64/
+
+## install     what make build built, into DESTDIR/usr: programs, units, dracut module, hooks, manual pages, docs
 # It builds nothing, so that root needs no compiler. The prefix is /usr: the units and the dracut module name it. On the
 # running system (no DESTDIR) it also makes the server's user and state directory.
 BIN := dist/$(ARCH)
@@ -48,11 +56,13 @@ install:
 		test -x $(BIN)/$$program || { echo "make install: $(BIN)/$$program is not there: run make build first" >&2; exit 1; }; \
 	done
 	install -D -m 755 -t $(USR)/bin $(BIN)/imprint $(BIN)/imprint-host
-	install -D -m 644 -t $(USR)/lib/systemd/system systemd/*.service systemd/*.timer
+	install -D -m 644 -t $(USR)/lib/systemd/system systemd/*.service systemd/*.timer systemd/*.target
 	install -D -m 644 systemd/imprint-host.sysusers $(USR)/lib/sysusers.d/imprint-host.conf
 	install -D -m 644 systemd/imprint-host.tmpfiles $(USR)/lib/tmpfiles.d/imprint-host.conf
 	install -D -m 755 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.sh
 	install -D -m 644 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.conf
+	cd initramfs && for file in $$(find hooks scripts -type f); do install -D -m 755 $$file $(abspath $(USR))/share/initramfs-tools/$$file; done
+	for folder in install hooks; do install -D -m 755 -t $(USR)/lib/initcpio/$$folder mkinitcpio/$$folder/*; done
 	for page in man/*; do install -D -m 644 -t $(USR)/share/man/man$${page##*.} $$page; done
 	install -D -m 644 -t $(USR)/share/doc/imprint README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-*
 	install -D -m 644 -t $(USR)/share/doc/imprint/docs docs/*
@@ -77,6 +87,12 @@ demo-stateless: build
 	@scripts/install-needs vm net
 	@scripts/demo-stateless
 
+## demo-pxe    two nodes boot over the network, one by BIOS and one by UEFI, from one image, each with its own payload
+demo-pxe: export DEMO_START := $(shell date +%s.%N)
+demo-pxe: build
+	@scripts/install-needs vm pxe
+	@scripts/demo-pxe
+
 ## test        all tests: test-fast, test-vm, test-packages, bench-quick
 test: test-fast test-vm test-packages bench-quick
 
@@ -87,12 +103,13 @@ test-fast: lint
 	$(NEXTEST) --workspace -E 'not (binary(vm) or binary(packages))'
 
 ## test-vm     real kernels in QEMU
-test-vm: build
-	@scripts/install-needs vm test sol python vsock
+test-vm: build agent-aarch64
+	@scripts/install-needs vm test sol python vsock pxe
 	cargo build --locked --workspace --bins --tests
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null
 	@scripts/vm-images generic >/dev/null
+	@scripts/arm64-images >/dev/null
 	@scripts/dracut-ng >/dev/null
 	$(NEXTEST) --workspace -E 'binary(vm)'
 
@@ -113,7 +130,7 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	mandoc -T lint -W warning man/*
-	shellcheck -x $$(git ls-files | xargs grep -lE '^#!.*\b(ba)?sh$$')
+	shellcheck -x $$(git ls-files | xargs grep -lE '^#!.*\b(a|ba)?sh$$')
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
 ## docs        writes anew what pages have from tables in the program; test-fast compares
@@ -130,6 +147,11 @@ bench: build
 bench-quick: build
 	@scripts/install-needs bench vm
 	@benches/bench.py --quick
+
+## bench-boot  how long a boot waits for its identity: the agent beside a script with openssl and curl in the same image
+bench-boot: build
+	@scripts/install-needs bench vm
+	@benches/boot.py
 
 ## bench-readme writes what the last make bench measured into docs/benchmarks.md and README.md, with its commit
 bench-readme:

@@ -25,6 +25,7 @@ import traceback
 import image
 import line
 import readme
+import root
 from results import FOLDER, ROOT, Results
 from way import Way
 
@@ -328,6 +329,11 @@ def serial_line(results):
     line.measure(results.record, built("linebench", results.quick), HOST, FOLDER, results.runs)
 
 
+def netroot(results):
+    """benches/root.py"""
+    root.measure(results.record, AGENT, HOST, results.runs)
+
+
 def server(results):
     """`serve` beside what bounds it, in the same run, and a storm of nodes that check in at once."""
     turns, seconds, nodes = results.runs(5, 1), results.runs(4, 1), results.runs(10000, 300)
@@ -409,8 +415,9 @@ def demo(results):
     results.record("make demo, warm", round(statistics.median(times), 1), "s", 60, sample=f"median of {runs}")
 
 
-PARTS = {"size": sizes, "image": image_size, "payload": payload_size, "checkin": checkin, "far checkin": far_checkin, "source": no_source, "firmware": firmware,
-         "network": network, "line": serial_line, "server": server, "door": door, "bundle": bundle, "demo": demo}
+PARTS = {"size": sizes, "image": image_size, "payload": payload_size, "checkin": checkin, "far checkin": far_checkin, "source": no_source,
+         "firmware": firmware, "network": network, "line": serial_line, "server": server, "door": door, "bundle": bundle, "root": netroot,
+         "demo": demo}
 
 
 def main():

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod image;
 pub mod network;
 pub mod root;
 pub mod spent;

@@ -13,6 +13,7 @@ use crate::checkin::{AskError, CheckinError};
 use crate::facts::FactsError;
 use crate::handover::HandoverError;
 use crate::identity::IdentityError;
+use crate::netroot::NetrootError;
 use crate::options::OptionsError;
 use crate::payload::DecodeError;
 use crate::plan::PlanError;
@@ -22,6 +23,7 @@ use crate::setup::SetupError;
 use crate::site::PinError;
 use crate::source::{SourceError, Unusable};
 use crate::stateless::StatelessError;
+use crate::swap::SwapError;
 
 /// What stopped the boot, by stage.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ pub enum Error {
     Checkin(CheckinError),
     /// Handing the result over to the next stage.
     Handover(HandoverError),
-    /// Having the node's configuration bundle, in its root and in use.
+    /// Having the node's configuration bundle, in its root and in use; or the root itself, as an image.
     Bundle(UseError),
 }
 
@@ -148,6 +150,20 @@ impl From<StatelessError> for Error {
     }
 }
 
+/// Swap space is handed over to the real root, as certificate and key are.
+impl From<SwapError> for Error {
+    fn from(error: SwapError) -> Error {
+        Error::Handover(HandoverError::Swap(error))
+    }
+}
+
+/// The image of a root is fetched, verified and mounted as a bundle is, with the same identity and from the same kind of server.
+impl From<NetrootError> for Error {
+    fn from(error: NetrootError) -> Error {
+        Error::Bundle(UseError::Netroot(error))
+    }
+}
+
 impl From<SetupError> for Error {
     fn from(error: SetupError) -> Error {
         UseError::Setup(error).into()
@@ -203,6 +219,8 @@ mod tests {
             (StatelessError::Withdrawn(Stand::Renew).into(), "bundle", 20),
             (StatelessError::Ask(AskError::Network(NetworkError::Facts(facts()))).into(), "network", 16),
             (SetupError::NoConsole.into(), "bundle", 20),
+            (SwapError::None.into(), "hand-over", 19),
+            (NetrootError::Fetch(RetrievalError::Failed { attempts: vec![] }).into(), "bundle", 20),
         ] {
             assert_eq!(error.stage(), (stage, code));
         }

@@ -1,13 +1,15 @@
 //! Hands key and certificates over to the next boot stage, in one folder (docs/status.md), the network configuration in the
-//! folders of the network managers ([`network`]), the CA alone as a credential ([`credential`]), and the bundle for the real root
-//! ([`staged`]). A folder with `ready` in it is complete. A new identity replaces an old one in one step or not at all; a failure
-//! in a folder without an identity leaves none. Never uses the network.
+//! folders of the network managers ([`network`]), the CA alone as a credential ([`credential`]), the bundle for the real root
+//! ([`staged`]), and units for its systemd ([`units`]). A folder with `ready` in it is complete. A new identity replaces an old
+//! one in one step or not at all; a failure in a folder without an identity leaves none. Never uses the network.
 
 pub mod crash;
 pub mod credential;
 pub mod memory;
 pub mod network;
+pub mod reload;
 pub mod staged;
+pub mod units;
 mod folder;
 mod generation;
 
@@ -27,6 +29,7 @@ use crate::payload::CaCertificate;
 use crate::pem;
 use crate::secret::Secret;
 use crate::status::{Node, Outcome, Status};
+use crate::swap::SwapError;
 
 /// Names in the hand-over folder.
 const STATUS: &str = "status.json";
@@ -125,6 +128,10 @@ pub enum HandoverError {
         /// The process ID of the lock holder, where the kernel tells it.
         holder: Option<u32>,
     },
+    /// Swap space for the next stage.
+    Swap(SwapError),
+    /// Services were not told of a renewal.
+    Reload(reload::ReloadError),
 }
 
 /// The files that an earlier run handed over.
@@ -392,6 +399,8 @@ impl fmt::Display for HandoverError {
                 }
                 f.write_str("; wait until it has ended, or end it, and try again")
             }
+            HandoverError::Swap(_) => f.write_str("swap space"),
+            HandoverError::Reload(error) => error.fmt(f),
         }
     }
 }
@@ -403,6 +412,8 @@ impl std::error::Error for HandoverError {
             | HandoverError::Mount { source, .. }
             | HandoverError::Read { source, .. } => Some(source),
             HandoverError::Json(source) => Some(source),
+            HandoverError::Swap(source) => Some(source),
+            HandoverError::Reload(error) => error.source(),
             HandoverError::NotOurs { .. }
             | HandoverError::Damaged { .. }
             | HandoverError::NotRenewable(_)

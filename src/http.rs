@@ -1,9 +1,14 @@
 //! HTTP/1.1 (RFC 9112): writes a request, and reads one answer from bytes that come in pieces. Never touches a connection,
 //! and never keeps more of an answer than its caps.
 
+mod framing;
+
 use std::fmt;
 
 use zeroize::Zeroizing;
+
+pub use framing::is_success;
+use framing::{framing, persistent};
 
 use crate::shown::Printable;
 
@@ -189,8 +194,12 @@ impl Response {
 
 /// Puts an answer together from its pieces.
 pub struct ResponseReader {
-    /// The longest body.
+    /// The longest body that is kept.
     limit: usize,
+    /// The body of a success, 200 or 206, is handed on in pieces ([`ResponseReader::piece`]), and may be of any length.
+    hands_on: bool,
+    /// Bytes of the body that were handed on.
+    handed: usize,
     buffer: Vec<u8>,
     /// Where the unread part begins.
     at: usize,
@@ -218,7 +227,36 @@ impl Default for ResponseReader {
 impl ResponseReader {
     /// Reads an answer with a body of at most `limit` bytes.
     pub fn up_to(limit: usize) -> ResponseReader {
-        ResponseReader { limit, buffer: Vec::new(), at: 0, state: State::Head, response: Response::default() }
+        let (state, response) = (State::Head, Response::default());
+        ResponseReader { limit, hands_on: false, handed: 0, buffer: Vec::new(), at: 0, state, response }
+    }
+
+    /// Hands the body of a success on in pieces. It has to have a Content-Length: nothing else says beforehand how much there is.
+    #[must_use]
+    pub fn handing_on(self) -> ResponseReader {
+        ResponseReader { hands_on: true, ..self }
+    }
+
+    /// What has come of a body that is handed on, unless the answer is whole: the head, how many bytes are to come with these, and
+    /// these. They come once.
+    pub fn piece(&self) -> Option<(&Response, usize, &[u8])> {
+        match self.state {
+            State::Length(left) if self.hands_on && is_success(self.response.status) => {
+                Some((&self.response, left, self.rest()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Forgets the bytes of [`ResponseReader::piece`].
+    pub fn forget(&mut self) {
+        if let State::Length(left) = &mut self.state {
+            let count = self.buffer.len().saturating_sub(self.at).min(*left);
+            *left = left.saturating_sub(count);
+            self.handed = self.handed.saturating_add(count);
+            self.buffer.drain(..self.at.saturating_add(count));
+            self.at = 0;
+        }
     }
 
     /// Takes bytes. Returns the answer as soon as it is whole.
@@ -250,7 +288,10 @@ impl ResponseReader {
     /// length.
     pub fn so_far(&self) -> Option<(usize, usize)> {
         match self.state {
-            State::Length(want) => Some((self.rest().len().min(want), want)),
+            State::Length(want) => {
+                let have = self.rest().len().min(want).saturating_add(self.handed);
+                Some((have, want.saturating_add(self.handed)))
+            }
             _ => None,
         }
     }
@@ -263,13 +304,17 @@ impl ResponseReader {
     /// To be called when the connection has ended. Returns the answer, if it is one that ends with the connection.
     pub fn end(mut self) -> Result<Response, HttpError> {
         let rest = self.rest().len();
+        let so_far = self.so_far();
         match self.state {
             State::UntilClose => {
                 self.response.body = self.rest().to_vec();
                 Ok(self.response)
             }
             State::Head => Err(HttpError::Truncated { have: rest, want: None }),
-            State::Length(want) => Err(HttpError::Truncated { have: rest, want: Some(want) }),
+            State::Length(want) => {
+                let (have, want) = so_far.unwrap_or((rest, want));
+                Err(HttpError::Truncated { have, want: Some(want) })
+            }
             State::Chunk | State::Trailer | State::Whole => {
                 Err(HttpError::Truncated { have: self.response.body.len(), want: None })
             }
@@ -390,61 +435,14 @@ impl ResponseReader {
             body: Vec::new(),
             persistent: parsed.version == Some(1) && persistent(status, parsed.headers),
         };
-        self.state = framing(status, parsed.headers, self.limit)?;
-        Ok(true)
+        let hands_on = self.hands_on && is_success(status);
+        self.state = framing(status, parsed.headers, if hands_on { usize::MAX } else { self.limit })?;
+        match self.state {
+            State::Length(_) => Ok(true),
+            _ if hands_on => Err(HttpError::Framing("no Content-Length".into())),
+            _ => Ok(true),
+        }
     }
-}
-
-/// RFC 9112 §9.3, but stricter: no request follows an answer that says its length twice, or not at all.
-fn persistent(status: u16, fields: &[httparse::Header<'_>]) -> bool {
-    let count = |name: &str| fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).count();
-    let framed = [count("Content-Length"), count("Transfer-Encoding")];
-    let mut options = fields
-        .iter()
-        .filter(|field| field.name.eq_ignore_ascii_case("Connection"))
-        .flat_map(|field| field.value.split(|byte| *byte == b','));
-    status >= 200
-        && matches!(framed, [1, 0] | [0, 1])
-        && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
-}
-
-/// RFC 9112 §6.3.
-fn framing(status: u16, fields: &[httparse::Header<'_>], limit: usize) -> Result<State, HttpError> {
-    if matches!(status, 204 | 304) {
-        return Ok(State::Length(0));
-    }
-    let values = |name: &'static str| {
-        let named = fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
-        named.map(|field| field.value.trim_ascii())
-    };
-    let mut codings = values("Transfer-Encoding").peekable();
-    if codings.peek().is_some() {
-        return match (codings.next(), codings.next()) {
-            (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(State::Chunk),
-            (Some(coding), _) => Err(HttpError::Framing(about("Transfer-Encoding", &[coding]))),
-            (None, _) => Ok(State::UntilClose),
-        };
-    }
-    let mut lengths = values("Content-Length");
-    let Some(first) = lengths.next() else {
-        // RFC 7030 §4.2.3: a 202 without a length has no body, and servers keep the connection open after it.
-        return Ok(if status == 202 { State::Length(0) } else { State::UntilClose });
-    };
-    if let Some(other) = lengths.find(|other| *other != first) {
-        return Err(HttpError::Framing(about("Content-Length", &[first, other])));
-    }
-    let digits = std::str::from_utf8(first).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    match digits.and_then(|digits| digits.parse::<usize>().ok()) {
-        Some(length) if length <= limit => Ok(State::Length(length)),
-        Some(_) => Err(HttpError::BodyTooLong(limit)),
-        None => Err(HttpError::Framing(about("Content-Length", &[first]))),
-    }
-}
-
-/// `Content-Length 1 and 2`
-fn about(name: &str, values: &[&[u8]]) -> Printable {
-    let values: Vec<String> = values.iter().map(|value| Printable::of_bytes(value).to_string()).collect();
-    Printable::of(&format!("{name} {}", values.join(" and ")))
 }
 
 impl fmt::Display for HttpError {

@@ -8,7 +8,7 @@ mod error;
 pub mod pause;
 mod resolve;
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub use error::{HttpsError, Phase, Unresolved};
 
 use crate::certificate::CertificateFacts;
 use crate::connect;
-use crate::http::{HttpError, PublicRequest, Response, ResponseReader, SecretRequest};
+use crate::http::{self, HttpError, PublicRequest, Response, ResponseReader, SecretRequest};
 use crate::payload::{CaCertificate, HttpsUrl};
 use crate::sys;
 use crate::time::{Clock, Deadline, Timestamp, since_boot};
@@ -68,9 +68,18 @@ pub struct Transfer<'a> {
     pub stall: Duration,
     /// Called between two pieces: how many bytes of the body have come, and how many there are; `None` while the request goes out.
     pub watch: &'a mut dyn FnMut(Option<(usize, usize)>),
-    /// What had come of an answer that broke off, and how long its body would have been.
+    /// Takes the body of a success as it comes, however long it is. `None`: it is kept, and is in the answer.
+    pub sink: Option<Sink<'a>>,
+    /// What had come of an answer that broke off, and how long its body would have been. Not with a sink, which has had it.
     pub beginning: Option<(Response, usize)>,
 }
+
+/// Gets the head of an answer, how many bytes of its body are to come with these, and these.
+pub type Sink<'a> = &'a mut dyn FnMut(&Response, usize, &[u8]) -> Result<(), Stopped>;
+
+/// A sink takes no more. Whoever has given it knows why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stopped;
 
 /// Connects to the server of `url`, whose certificate was valid at some moment of `life`.
 pub fn probe(
@@ -100,6 +109,7 @@ fn reach<T>(
 ) -> Result<Open<T>, Failed> {
     let mut addresses = Addresses::of(url, deadline).map_err(|failure| (None, failure))?;
     let (stream, address) = connect(&mut addresses, deadline.at_most(CONNECT))?;
+    let stream = BufReader::with_capacity(AHEAD, stream);
     let connection = verified(Timed { stream, deadline, pace: None, first: None, waits: true })
         .map_err(|error| (Some(address), failure(error, Phase::Handshake)))?;
     Ok(Open { connection, address, last: None })
@@ -192,12 +202,17 @@ impl<T> Open<T> {
         if let Some(pace) = &mut self.connection.transport().pace {
             *pace = Pace::of(pace.stall);
         }
-        let mut reader = transfer.as_ref().map_or_else(ResponseReader::default, |it| ResponseReader::up_to(it.limit));
+        let mut reader = match &transfer {
+            None => ResponseReader::default(),
+            Some(it) if it.sink.is_some() => ResponseReader::up_to(it.limit).handing_on(),
+            Some(it) => ResponseReader::up_to(it.limit),
+        };
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let received = self.connection.receive(&mut buffer);
-            if let (Ok(0) | Err(_), Some(transfer)) = (&received, &mut *transfer) {
-                transfer.beginning = reader.beginning();
+            if let (Ok(0) | Err(_), Some(Transfer { sink: None, beginning, .. })) = (&received, transfer.as_deref_mut())
+            {
+                *beginning = reader.beginning();
             }
             let count = received.map_err(broken)?;
             if count == 0 {
@@ -205,7 +220,11 @@ impl<T> Open<T> {
             }
             *begun = true;
             trial::crash("answer");
-            if let Some(response) = reader.push(buffer.get(..count).unwrap_or_default()).map_err(HttpsError::Http)? {
+            let whole = reader.push(buffer.get(..count).unwrap_or_default()).map_err(HttpsError::Http)?;
+            if let Some(sink) = transfer.as_deref_mut().and_then(|it| it.sink.as_mut()) {
+                hand_on(&mut reader, whole.as_ref(), sink).map_err(|Stopped| HttpsError::Stopped)?;
+            }
+            if let Some(response) = whole {
                 let took = since_boot().saturating_sub(asked);
                 self.last = Some(Last { behind: reader.behind().to_vec(), took });
                 return Ok(response);
@@ -239,6 +258,18 @@ impl<T> Open<T> {
             Err(TlsError::Io(error)) => error.kind() == io::ErrorKind::WouldBlock,
             Err(_) => false,
         }
+    }
+}
+
+/// Gives a sink what has come of the body of a success since the last time.
+fn hand_on(reader: &mut ResponseReader, whole: Option<&Response>, sink: &mut Sink<'_>) -> Result<(), Stopped> {
+    match whole {
+        Some(response) if http::is_success(response.status) => sink(response, response.body.len(), &response.body),
+        Some(_) => Ok(()),
+        None => match reader.piece() {
+            Some((head, left, bytes)) => sink(head, left, bytes).map(|()| reader.forget()),
+            None => Ok(()),
+        },
     }
 }
 
@@ -356,9 +387,12 @@ impl Pace {
     }
 }
 
+/// rustls asks for 4 KiB at a time, and each read takes two system calls. A long body is read from the kernel in pieces of this size.
+const AHEAD: usize = 64 * 1024;
+
 /// A stream whose every read and write ends by the deadline.
 struct Timed {
-    stream: TcpStream,
+    stream: BufReader<TcpStream>,
     deadline: Deadline,
     /// The least rate, where there is one.
     pace: Option<Pace>,
@@ -391,11 +425,16 @@ impl Timed {
 
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.waits {
-            return Ok(socket::recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?);
+        if self.stream.buffer().is_empty() {
+            let stream = self.stream.get_ref();
+            if !self.waits {
+                return Ok(socket::recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?);
+            }
+            stream.set_read_timeout(left(self.first.unwrap_or(self.next()))?)?;
+            self.stream.fill_buf().map_err(timed_out)?;
         }
-        self.stream.set_read_timeout(left(self.first.unwrap_or(self.next()))?)?;
-        let count = self.stream.read(buffer).map_err(timed_out)?;
+        let count = self.stream.buffer().read(buffer)?;
+        self.stream.consume(count);
         self.first = None;
         self.moved(count);
         Ok(count)
@@ -404,14 +443,15 @@ impl Read for Timed {
 
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(left(self.next())?)?;
-        let count = self.stream.write(buffer).map_err(timed_out)?;
+        let mut stream = self.stream.get_ref();
+        stream.set_write_timeout(left(self.next())?)?;
+        let count = stream.write(buffer).map_err(timed_out)?;
         self.moved(count);
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
+        self.stream.get_ref().flush()
     }
 }
 
@@ -440,6 +480,7 @@ mod tests {
             }
         });
         let (deadline, pace) = (Deadline::after(Duration::from_secs(3600)), Some(Pace::of(Duration::from_millis(300))));
+        let stream = BufReader::with_capacity(AHEAD, stream);
         let mut timed = Timed { stream, deadline, pace, first: None, waits: true };
         let mut came = 0;
         let error = loop {

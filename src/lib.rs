@@ -20,13 +20,15 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)] // printing panics if a write fails: use console
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap))]
 
-// Subcommands from start to end, and their errors.
+// Subcommands from start to end, and their errors. Process 1 of a bare image starts them.
+pub mod init;
 pub mod run;
 pub mod renew;
 pub mod error;
 pub mod fault;
 
 // The stages of a run, the last one first.
+pub mod netroot;
 pub mod stateless;
 pub mod handover;
 pub mod status;
@@ -34,6 +36,7 @@ pub mod retrieval;
 pub mod checkin;
 pub mod identity;
 pub mod finding;
+pub mod swap;
 pub mod apply;
 pub mod plan;
 pub mod setup;
@@ -65,6 +68,8 @@ pub mod uevent;
 pub mod link_files;
 pub mod payload;
 pub mod age;
+pub mod kmod;
+pub mod superblock;
 
 // Used by several of the modules above.
 pub mod certificate;

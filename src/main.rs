@@ -16,7 +16,7 @@ use imprint::error::Error;
 use imprint::options::{SourceName, source_named};
 use imprint::source::reader;
 use imprint::time::Timestamp;
-use imprint::{console, fault, renew, run, trial};
+use imprint::{console, fault, init, renew, run, trial};
 
 /// Gives a machine its identity in the first second of its life.
 ///
@@ -36,10 +36,13 @@ enum Command {
     Plan(Plan),
     Enroll(Enroll),
     Renew(Renew),
+    Reload(Reload),
     Console(Console),
     Setup(Setup),
+    Root(Root),
     Apply(Apply),
     Available(Available),
+    Swap(Swap),
     Status(Status),
     Version(Version),
 }
@@ -53,10 +56,13 @@ struct Run {
     source: Vec<SourceName>,
 }
 
-/// validate a payload file and show it, secrets left out; or an admission key; without a file, that of the image
+/// validate a payload file and show it, secrets left out; without a file, the site pin, network and keys of the image
 #[derive(FromArgs)]
 #[argh(subcommand, name = "check")]
 struct Check {
+    /// root of the image (/); image builders give theirs before they pack it
+    #[argh(option)]
+    image: Option<PathBuf>,
     #[argh(positional)]
     file: Option<PathBuf>,
 }
@@ -105,6 +111,15 @@ struct Renew {
     if_due: bool,
 }
 
+/// have the units that /etc/imprint/reload.d lists take up a renewed certificate
+#[derive(FromArgs)]
+#[argh(subcommand, name = "reload")]
+struct Reload {
+    /// folder of the certificate (/run/imprint)
+    #[argh(option, default = "PathBuf::from(\"/run/imprint\")")]
+    dir: PathBuf,
+}
+
 /// enrol by hand on a node's console: show which node it is, take a pasted payload, and enrol
 #[derive(FromArgs)]
 #[argh(subcommand, name = "console")]
@@ -121,6 +136,15 @@ struct Setup {
     /// file for the answers, readable by its owner only (setup.toml)
     #[argh(option, default = "PathBuf::from(\"setup.toml\")")]
     out: PathBuf,
+}
+
+/// in the initramfs: fetch the root that root=imprint: names with the identity of this node, verify it, and mount it
+#[derive(FromArgs)]
+#[argh(subcommand, name = "root")]
+struct Root {
+    /// where the root is mounted (/sysroot)
+    #[argh(option, default = "PathBuf::from(\"/sysroot\")")]
+    to: PathBuf,
 }
 
 /// in the initramfs: lay the bundle that the boot has fetched over the root, all of it or nothing
@@ -140,6 +164,35 @@ struct Available {
     #[argh(switch)]
     early: bool,
 }
+
+/// swap space on a local disk, encrypted with a key that is made anew at each boot and kept nowhere
+#[derive(FromArgs)]
+#[argh(subcommand, name = "swap")]
+struct Swap {
+    #[argh(subcommand)]
+    command: SwapCommand,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum SwapCommand {
+    Prepare(SwapPrepare),
+    On(SwapOn),
+}
+
+/// by hand: write the marker to a partition with the type Linux swap, so that each boot uses it; asks twice
+#[derive(FromArgs)]
+#[argh(subcommand, name = "prepare")]
+struct SwapPrepare {
+    /// the partition: /dev/vdb2
+    #[argh(positional)]
+    device: PathBuf,
+}
+
+/// in the initramfs: use the partitions with the marker, as imprint.swap= says
+#[derive(FromArgs)]
+#[argh(subcommand, name = "on")]
+struct SwapOn {}
 
 /// show what the last run did
 #[derive(FromArgs)]
@@ -163,6 +216,9 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     fault::watch();
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(code) = init::called(&words) {
+        return code;
+    }
     let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     if let Some((&reader::WORD, words)) = words.split_first() {
         return if reader::serve(words).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -191,7 +247,9 @@ fn main() -> ExitCode {
             console::also_on(root.join("dev/console"));
             run::boot_from(root, &source)
         }
-        Command::Check(Check { file }) => run::check(root, file.as_deref()).map(|text| console::answer(&text)),
+        Command::Check(Check { image, file }) => {
+            run::check(image.as_deref().unwrap_or(root), file.as_deref()).map(|text| console::answer(&text))
+        }
         Command::Plan(Plan { file }) => run::plan(root, &file).map(|text| console::answer(&text)),
         Command::Enroll(Enroll { payload, out, timeout, approval_timeout }) => {
             let approval = approval_timeout.map(Duration::from_secs);
@@ -201,13 +259,25 @@ fn main() -> ExitCode {
             let request = renew::Request { timeout: Duration::from_secs(timeout), keep_key, if_due };
             renew::renew(&dir, request, Timestamp::system())
         }
+        Command::Reload(Reload { dir }) => run::reload(root, &dir),
         Command::Console(Console { timeout }) => run::console(root, Duration::from_secs(timeout)),
         Command::Setup(Setup { out }) => run::setup(root, &out),
+        Command::Root(Root { to }) => {
+            console::also_on(root.join("dev/console"));
+            run::root(root, &to)
+        }
         Command::Apply(Apply { root: new }) => {
             console::also_on(root.join("dev/console"));
             run::apply(root, &new)
         }
         Command::Available(Available { early }) => run::available(root, early),
+        Command::Swap(Swap { command: SwapCommand::Prepare(SwapPrepare { device }) }) => {
+            run::swap_prepare(root, &device)
+        }
+        Command::Swap(Swap { command: SwapCommand::On(SwapOn {}) }) => {
+            console::also_on(root.join("dev/console"));
+            run::swap_on(root)
+        }
         Command::Status(Status { reason }) => run::status(root, reason).map(|text| console::answer(&text)),
         Command::Version(Version {}) => {
             console::answer(VERSION);

@@ -1,11 +1,13 @@
 //! Parses the words of the kernel command line into [`Options`], with one published table. Never reads a file, and
 //! never decodes a payload.
 
+mod boot;
 mod credential;
 mod here;
 mod image;
 mod ip;
 mod near;
+mod swap;
 mod table;
 mod show;
 
@@ -15,16 +17,19 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::payload::{DnsName, HardwareAddress, InterfaceName, UrlHost, authority_parts};
+use crate::hex;
+use crate::payload::{DnsName, HardwareAddress, HttpsUrl, InterfaceName, UrlHost, authority_parts};
 use crate::secret::Secret;
 use crate::setting::{self, SettingError, Settings};
 use crate::shown::Printable;
+pub use boot::{BootWords, Rescue, Root};
 pub use credential::{CredentialName, SetCredential};
 pub use here::{NotHere, source_named};
 pub use image::{ImageWords, Text};
 pub use ip::NetworkWords;
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
+pub use swap::Swap;
 pub use table::{WORDS, Word};
 
 /// What the operator asked for on the kernel command line.
@@ -59,8 +64,14 @@ pub struct Options {
     pub new_bundle: bool,
     /// `imprint.set.KEY=`: what the node's new bundle holds.
     pub settings: Settings,
+    /// `root=imprint:`: where an image of the root is, the first one first. Empty: the root comes from elsewhere.
+    pub root_image: Vec<HttpsUrl>,
+    /// `imprint.root-sha256=`: the digest of that image.
+    pub root_sha256: Option<[u8; 32]>,
     /// `ip=`, `nameserver=` and `rd.route=`, as dracut has them: the network before there is a payload.
     pub network: NetworkWords,
+    /// `imprint.swap=`
+    pub swap: Swap,
     /// `BOOTIF=`, as PXELINUX and iPXE write it.
     pub bootif: Option<HardwareAddress>,
     /// Words that look like imprint's and are not.
@@ -175,6 +186,15 @@ pub enum OptionsError {
     },
     /// A word that may stand once stands there twice, with different values.
     Twice(&'static str),
+    /// `root=imprint:`, and no digest of the image.
+    NoRootDigest,
+    /// `imprint.root-sha256=` is not what the payload says.
+    RootDiffers {
+        /// The digest of the payload.
+        payload: [u8; 32],
+    },
+    /// `root=imprint:` with `imprint=off`.
+    RootOff,
     /// The word that is refused stands in a file of the image.
     InImage {
         /// The file in the image.
@@ -202,8 +222,10 @@ impl Options {
         let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
-        let (mut server, mut domain) = (None, None);
+        let (mut server, mut domain, mut swap) = (None, None, None);
+        let (mut next, mut rescue) = (None, None);
         let (mut new_bundle, mut settings) = (false, Settings::default());
+        let (mut root_image, mut root_sha256) = (Vec::new(), None);
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
         let mut network = NetworkWords::default();
         let line = cmdline.trim_end_matches('\n');
@@ -257,6 +279,30 @@ impl Options {
                     Some("new") => new_bundle = true,
                     _ => return Err(bad()),
                 },
+                // For the agent as /init, which reads them by itself ([`BootWords`]).
+                "imprint.next" => {
+                    let given = value.and_then(boot::next).ok_or_else(bad)?;
+                    once(&mut next, given, "imprint.next=")?;
+                }
+                "imprint.rescue" => {
+                    let given = value.and_then(Rescue::parse).ok_or_else(bad)?;
+                    once(&mut rescue, given, "imprint.rescue=")?;
+                }
+                "imprint.swap" => {
+                    once(&mut swap, value.and_then(Swap::parse).ok_or_else(bad)?, "imprint.swap=")?;
+                }
+                // The last root counts, as it does to the kernel.
+                "root" => match value.and_then(|value| value.strip_prefix("imprint:")) {
+                    Some(list) => {
+                        root_image = list.split(',').map(HttpsUrl::of_file).collect::<Option<_>>().ok_or_else(bad)?
+                    }
+                    None => root_image = Vec::new(),
+                },
+                "imprint.root-sha256" => {
+                    let given =
+                        value.and_then(hex::decode).and_then(|digest| digest.try_into().ok()).ok_or_else(bad)?;
+                    once(&mut root_sha256, given, "imprint.root-sha256=")?;
+                }
                 "BOOTIF" => bootif = value.and_then(boot_link),
                 "ip" | "nameserver" | "rd.route" => network.push(name, value.unwrap_or_default()),
                 name if name.starts_with(setting::PREFIX) => {
@@ -296,7 +342,10 @@ impl Options {
             domain,
             new_bundle,
             settings,
+            root_image,
+            root_sha256,
             network,
+            swap: swap.unwrap_or_default(),
             bootif,
             near_misses,
         })
@@ -420,6 +469,19 @@ impl fmt::Display for OptionsError {
             OptionsError::Twice(name) => {
                 write!(f, "{name} is on the kernel command line twice, with different values; remove one")
             }
+            OptionsError::NoRootDigest => f.write_str(
+                "root=imprint: is on the kernel command line, and nothing says the SHA-256 of the image; add imprint.root-sha256=, \
+                 or root_sha256 to the record; sha256sum prints it",
+            ),
+            OptionsError::RootDiffers { payload } => write!(
+                f,
+                "imprint.root-sha256= on the kernel command line is not what the payload says, {}; correct one of them",
+                hex::encode(payload)
+            ),
+            OptionsError::RootOff => f.write_str(
+                "root=imprint: and imprint=off are both on the kernel command line, and without imprint there is no such root; \
+                 remove one of them",
+            ),
             OptionsError::InImage { path, .. } => {
                 write!(f, "{} in this image counts as part of the kernel command line", path.display())
             }

@@ -62,6 +62,8 @@ pub struct Payload {
     pub signers: Vec<Signer>,
     /// The node takes its configuration from a bundle. Never with [`Enrolment::Credentials`]: it takes a server.
     pub bundle: Option<BundleTerms>,
+    /// SHA-256 of the image that is the root, where `root=imprint:` names one. Another image is not mounted.
+    pub root: Option<[u8; 32]>,
     /// Entries with negative keys, from any map of the payload. They are ignored, and kept so that encoding gives the
     /// same bytes.
     pub extensions: Vec<Extension>,

@@ -53,6 +53,8 @@ pub struct Plan {
     pub identity: IdentityPlan,
     /// The bundle with the node's configuration. `None`: it has none, or this run does not apply one.
     pub bundle: Option<BundlePlan>,
+    /// SHA-256 of the image that is the root, where `root=imprint:` names one.
+    pub root: Option<[u8; 32]>,
 }
 
 /// Where key and certificate come from.
@@ -200,6 +202,7 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         network,
         identity,
         bundle,
+        root: payload.root,
     })
 }
 

@@ -1,28 +1,32 @@
 //! Requests about a node's bundle to the configuration server, over TLS on which the node shows its certificate: fetch it, upload
-//! one, report what became of it. Decides which server to ask, when to ask again, and whether the rest of a broken transfer
-//! can be had. Never judges a bundle: whoever fetches one verifies it.
+//! one, report what became of it; and for an image of its root. Decides which server to ask, when to ask again, and whether the
+//! rest of a broken transfer can be had. Never judges a bundle: whoever fetches one verifies it.
 
 mod error;
+mod image;
 mod part;
+mod progress;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 pub use error::{Attempt, RetrievalError, ServerError};
+pub use image::Image;
+pub use progress::Progress;
 
 use crate::bundle::MAX_SEALED;
 use crate::bundle::answer::{Report, Standing};
 use crate::checkin::AskError;
 use crate::est::{self, RetryAfter};
 use crate::hex;
-use crate::http::{Address, Head, Response, SecretRequest};
+use crate::http::{Address, Head, MAX_BODY, Response, SecretRequest};
 use crate::https::pause::{self, Rounds};
-use crate::https::{self, HttpsError, Open, Transfer};
+use crate::https::{self, HttpsError, Open, Sink, Transfer};
 use crate::payload::{CaCertificate, HttpsUrl};
 use crate::time::{Clock, Deadline, since_boot};
 use crate::tls::{ClientCertificate, Strict};
-use part::Part;
+use part::{Part, Version};
 
 /// Who asks, and whom.
 #[derive(Clone, Copy, Debug)]
@@ -43,25 +47,6 @@ pub struct Hooks<'a> {
     pub wait: &'a mut dyn FnMut(Deadline) -> Result<(), AskError>,
     /// Shows an event on a console.
     pub progress: &'a mut dyn FnMut(Progress<'_>),
-}
-
-/// An event, for a console.
-#[derive(Debug)]
-pub enum Progress<'a> {
-    /// A transfer that takes long.
-    Transfer {
-        /// Bytes that have come.
-        have: usize,
-        /// Bytes that there are.
-        want: usize,
-    },
-    /// No server has answered yet. Reported when something changed, and every minute.
-    Waiting {
-        /// The last failure of each URL.
-        attempts: &'a [&'a Attempt],
-        /// The wait until the next try.
-        delay: Duration,
-    },
 }
 
 /// What a server has.
@@ -94,6 +79,8 @@ pub struct Retrieval<'a> {
     part: Option<Part>,
     /// The bundle that came last, so that it need not come twice.
     whole: Option<Whole>,
+    /// The image that is fetched.
+    image: Option<Image<'a>>,
 }
 
 /// A bundle as its server sent it.
@@ -120,6 +107,7 @@ enum What<'a> {
     Standing,
     Upload { tag: &'a [u8; 32], age: &'a [u8] },
     Report { json: &'a [u8] },
+    Image,
 }
 
 /// The longest that connection and handshake may take before the next URL gets its turn.
@@ -142,7 +130,7 @@ impl<'a> Retrieval<'a> {
                 sites.push(Site { url, failed: None, over: false, not_before: None, resumes: true });
             }
         }
-        Retrieval { context, sites, open: None, part: None, whole: None }
+        Retrieval { context, sites, open: None, part: None, whole: None, image: None }
     }
 
     /// The server that answered last.
@@ -224,7 +212,7 @@ impl<'a> Retrieval<'a> {
         }
         let mut last = false;
         loop {
-            let before = self.part.as_ref().map_or(0, |part| part.bytes.len());
+            let before = self.came();
             for turn in 0..self.sites.len() {
                 let early = |site: &Site| !last && site.not_before.is_some_and(|moment| since_boot() < moment);
                 let tried = |site: &Site| site.failed.is_some() && deadline.expired();
@@ -243,7 +231,7 @@ impl<'a> Retrieval<'a> {
             if self.sites.iter().all(|site| site.over) {
                 return Err(RetrievalError::Failed { attempts: self.failures() });
             }
-            if self.part.as_ref().map_or(0, |part| part.bytes.len()) > before {
+            if self.came() > before {
                 // What breaks and comes further each time needs no longer and longer waits.
                 rounds = Rounds::default();
             }
@@ -281,7 +269,10 @@ impl<'a> Retrieval<'a> {
                 None => https::open(&url, ca, clock, Some(client), deadline.at_most(ATTEMPT)).map_err(failed)?,
             };
             let request = self.request(what, &url);
-            let before = self.resumable(&url).map_or(0, |part| part.bytes.len());
+            let before = match (what, &self.image) {
+                (What::Image, Some(image)) => self.image_version(&url).map_or(0, |_| image.have),
+                _ => self.resumable(&url).map_or(0, |part| part.bytes.len()),
+            };
             let mut shown = since_boot();
             let mut watch = |so_far: Option<(usize, usize)>| {
                 // Leases end during a long transfer, too. What is wrong with them is said at the next wait.
@@ -290,12 +281,27 @@ impl<'a> Retrieval<'a> {
                 if let Some((have, want)) = so_far.filter(|_| now.saturating_sub(shown) >= SHOW) {
                     shown = now;
                     let (have, want) = (have.saturating_add(before), want.saturating_add(before));
-                    (hooks.progress)(Progress::Transfer { have, want });
+                    (hooks.progress)(match what {
+                        What::Image => Progress::Image { have, want },
+                        _ => Progress::Transfer { have, want },
+                    });
                 }
             };
-            // The whole may come instead of a rest.
-            let mut transfer = Transfer { limit: MAX_SEALED, stall: STALL, watch: &mut watch, beginning: None };
-            let asked = open.transfer(&request, &mut transfer, deadline);
+            let is_image = matches!(what, What::Image);
+            let mut image = self.image.as_mut().filter(|_| is_image);
+            if let Some(image) = &mut image {
+                image.expect();
+            }
+            let mut sink = |head: &Response, left: usize, bytes: &[u8]| match &mut image {
+                Some(image) => image.take(&url, head, left, bytes),
+                None => Ok(()),
+            };
+            // The whole of a bundle may come instead of a rest. An image may take as long as it comes: the least rate ends it.
+            let (limit, until) =
+                if is_image { (MAX_BODY, Deadline::after(Duration::MAX)) } else { (MAX_SEALED, deadline) };
+            let sink: Option<Sink<'_>> = if is_image { Some(&mut sink) } else { None };
+            let mut transfer = Transfer { limit, stall: STALL, watch: &mut watch, sink, beginning: None };
+            let asked = open.transfer(&request, &mut transfer, until);
             let beginning = transfer.beginning.take();
             match asked {
                 Ok(Some((answer, kept))) => {
@@ -308,7 +314,11 @@ impl<'a> Retrieval<'a> {
                     if let (Some((beginning, total)), What::Bundle { .. }) = (beginning, what) {
                         self.part = Part::grown(self.part.take(), &url, beginning, total);
                     }
-                    return Err(failed(error));
+                    let (address, stopped) = (error.0, self.image.as_mut().and_then(Image::trouble));
+                    if let Some(ServerError::Range { .. }) = stopped {
+                        self.resumes_not();
+                    }
+                    return Err(stopped.map_or_else(|| failed(error), |trouble| (address, trouble)));
                 }
             }
         }
@@ -317,7 +327,26 @@ impl<'a> Retrieval<'a> {
     /// The part of a bundle whose rest this server may have.
     fn resumable(&self, url: &HttpsUrl) -> Option<&Part> {
         let resumes = self.sites.first().is_some_and(|site| site.resumes);
-        self.part.as_ref().filter(|part| resumes && part.url == *url)
+        self.part.as_ref().filter(|part| resumes && part.version.url == *url)
+    }
+
+    /// The same of an image.
+    fn image_version(&self, url: &HttpsUrl) -> Option<&Version> {
+        let resumes = self.sites.first().is_some_and(|site| site.resumes);
+        self.image.as_ref().and_then(|image| image.version(url)).filter(|_| resumes)
+    }
+
+    /// The first site has given a wrong range: a proxy that knows no ranges, perhaps. The next try wants the whole.
+    fn resumes_not(&mut self) {
+        if let Some(site) = self.sites.first_mut() {
+            site.resumes = false;
+        }
+    }
+
+    /// How much of what is fetched has come.
+    fn came(&self) -> usize {
+        let part = self.part.as_ref().map_or(0, |part| part.bytes.len());
+        self.image.as_ref().map_or(part, |image| image.most)
     }
 
     fn request(&self, what: What<'_>, url: &HttpsUrl) -> SecretRequest {
@@ -335,8 +364,7 @@ impl<'a> Retrieval<'a> {
             What::Bundle { tag } => {
                 let mut head = Head::new("GET", &to, &of_tag(tag), "*/*");
                 if let Some(part) = self.resumable(url) {
-                    head.field("Range", &format!("bytes={}-", part.bytes.len()));
-                    head.field("If-Range", &part.etag);
+                    resume(&mut head, part.bytes.len(), &part.version);
                 } else if let Some(whole) = self.whole.as_ref().filter(|whole| whole.url == *url) {
                     head.field("If-None-Match", &whole.etag);
                 }
@@ -350,6 +378,14 @@ impl<'a> Retrieval<'a> {
             What::Report { json } => {
                 let head = Head::new("POST", &to, "available", "application/json");
                 with(head, "application/json", json)
+            }
+            What::Image => {
+                let (folder, name) = url.path().rsplit_once('/').unwrap_or_default();
+                let mut head = Head::new("GET", &Address { path: folder, ..to }, name, "*/*");
+                if let (Some(version), Some(image)) = (self.image_version(url), &self.image) {
+                    resume(&mut head, image.have, version);
+                }
+                head.with(&[])
             }
         }
     }
@@ -373,11 +409,8 @@ impl<'a> Retrieval<'a> {
             }
             206 | 416 => {
                 let whole = self.part.take().ok_or_else(|| error::of(&response))?.whole(&response);
-                if whole.is_err()
-                    && let Some(site) = self.sites.first_mut()
-                {
-                    // A proxy that knows no ranges, perhaps. The next try wants the whole.
-                    site.resumes = false;
+                if whole.is_err() {
+                    self.resumes_not();
                 }
                 whole.map(Got::Sealed)
             }
@@ -418,6 +451,7 @@ impl<'a> Retrieval<'a> {
             What::Standing => "asking how the bundle stands at",
             What::Upload { .. } => "uploading the bundle to",
             What::Report { .. } => "reporting the bundle to",
+            What::Image => "fetching the root from",
         };
         site.failed = Some(Attempt { doing, url: site.url.clone(), address, error });
     }
@@ -427,23 +461,14 @@ impl<'a> Retrieval<'a> {
     }
 }
 
+/// Asks for the rest behind what there is, or for the whole if the version is another one by now (RFC 9110 §13.1.5).
+fn resume(head: &mut Head, have: usize, version: &Version) {
+    head.field("Range", &format!("bytes={have}-"));
+    head.field("If-Range", &version.etag);
+}
+
 /// How long the first site may take, after so many others in this round: none of those behind it loses its turn to a slow one.
 fn share(deadline: Deadline, sites: &[Site], turn: usize) -> Duration {
     let still = sites.iter().take(sites.len().saturating_sub(turn)).filter(|site| !site.over);
     deadline.remaining() / u32::try_from(still.count()).unwrap_or(u32::MAX).max(1)
-}
-
-/// `3.2 of 16.0 MiB of the bundle have come`
-impl std::fmt::Display for Progress<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Progress::Transfer { have, want } => {
-                write!(f, "{} of {} KiB of the bundle have come", have / 1024, want.div_ceil(1024))
-            }
-            Progress::Waiting { attempts, delay } => {
-                attempts.iter().try_for_each(|attempt| write!(f, "{attempt}; "))?;
-                write!(f, "trying again in {:.1} s", delay.as_secs_f64())
-            }
-        }
-    }
 }

@@ -12,8 +12,12 @@ mod find;
 mod limits;
 mod look;
 mod making;
+mod reload;
+mod root;
 mod setup;
 mod stateless;
+mod swap;
+mod systemctl;
 mod tell;
 
 pub use apply::apply;
@@ -21,7 +25,10 @@ pub use available::available;
 pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status};
+pub use reload::reload;
+pub use root::root;
 pub use setup::setup;
+pub use swap::{swap_on, swap_prepare};
 
 use std::path::Path;
 use std::time::Duration;

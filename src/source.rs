@@ -22,6 +22,7 @@ pub mod fat;
 pub mod fat_error;
 pub mod marks;
 pub mod partition;
+pub mod swap_mark;
 pub mod user_data;
 pub mod udevd;
 mod typed;

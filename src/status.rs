@@ -1,7 +1,8 @@
 //! The record of a run and its durations: the values of status.json, of node.json (docs/status.md) and of the console
 //! lines. Never holds a secret, and never writes a file.
 
-use std::fmt;
+mod show;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,9 @@ pub struct Status {
     /// The node's configuration bundle. Absent: the payload has the node fetch none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<BundleStatus>,
+    /// The root that `root=imprint:` names. Absent: it comes from elsewhere, or its turn has not come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootStatus>,
     /// The steps, in order. If the run failed, the last step is the one that failed.
     pub steps: Vec<Step>,
 }
@@ -116,6 +120,19 @@ pub enum BundleState {
     Available,
 }
 
+/// The image of a root, and what became of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RootStatus {
+    /// The SHA-256 that it has to have.
+    pub sha256: String,
+    /// Where it came from. Absent: it is not mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Why it is not mounted, as on the console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// One step of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Step {
@@ -149,6 +166,9 @@ pub struct Node {
     /// How the certificate is renewed; `None` if this program cannot renew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<NodeRenewal>,
+    /// SHA-256 of the image that is the root, where `root=imprint:` names one, as the payload says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_sha256: Option<String>,
 }
 
 /// How a certificate is renewed; the values come from the payload.
@@ -203,6 +223,7 @@ impl Node {
             key_code: code.to_string(),
             not_after: not_after.to_string(),
             network: network.and_then(|network| network.links.first()).map(NodeNetwork::from),
+            root_sha256: plan.root.as_ref().map(|digest| hex::encode(digest)),
             renewal: match &plan.identity {
                 IdentityPlan::Enrol { subject, server } => Some(NodeRenewal {
                     urls: server.https().map(ToString::to_string).collect(),
@@ -256,6 +277,14 @@ impl Status {
                 "imprint: the boot was stopped with exit code {BUNDLE}: bundle: {}\nimprint: make another version at the server \
                  (imprint-host bundle make NODE …); then run \"imprint console\" here and leave with \"systemctl default\", or \
                  \"exit\" in an image without systemd; or boot again\n",
+                line(error)
+            );
+        }
+        if let Some(RootStatus { error: Some(error), .. }) = &self.root {
+            return format!(
+                "imprint: the boot was stopped with exit code {BUNDLE}: bundle: {}\nimprint: \"imprint root\" tries again (with --to \
+                 where the root is not mounted at /sysroot); then \"systemctl default\" boots on, or \"exit\" in an image without \
+                 systemd\n",
                 line(error)
             );
         }
@@ -328,6 +357,7 @@ impl Timeline {
             enrolment: None,
             key_code: None,
             bundle: None,
+            root: None,
             steps: Vec::new(),
         };
         Timeline { record: Record(Arc::new(Mutex::new((status, None)))), show }
@@ -361,7 +391,7 @@ impl Timeline {
     }
 
     /// Records where the payload was found.
-    pub fn found(&mut self, origin: &dyn fmt::Display) {
+    pub fn found(&mut self, origin: &dyn std::fmt::Display) {
         self.record.locked().0.origin = Some(line(&origin.to_string()));
     }
 
@@ -414,60 +444,6 @@ impl Timeline {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// `network: eth0 10.0.2.15/24 (0.412 s)`
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = Duration::from_micros(self.duration_us).as_secs_f64();
-        match self.detail.as_str() {
-            "" => write!(f, "{} ({seconds:.3} s)", self.name),
-            detail => write!(f, "{}: {detail} ({seconds:.3} s)", self.name),
-        }
-    }
-}
-
-/// `source: no payload found (…)`, on one line
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", line(&self.stage), line(&self.message))
-    }
-}
-
-/// For `imprint status`: a line for each step, and how the run ended.
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for step in &self.steps {
-            let started = Duration::from_micros(step.started_us).as_secs_f64();
-            writeln!(f, "{started:9.3} {}", line(&step.to_string()))?;
-        }
-        match (&self.outcome, &self.error) {
-            (Outcome::Done, _) => {
-                let code = self.key_code.as_deref().unwrap_or("?");
-                match &self.name {
-                    Some(name) => writeln!(f, "done: {} has its certificate, key {}", line(name), line(code)),
-                    None => writeln!(f, "done: certificate and key {} came with the payload", line(code)),
-                }
-            }
-            (Outcome::Absent, _) => writeln!(f, "absent: no payload was found, and none was required"),
-            (Outcome::Failed, Some(failure)) => writeln!(f, "failed with exit code {}: {failure}", self.exit_code),
-            (Outcome::Failed, None) => writeln!(f, "failed with exit code {}", self.exit_code),
-        }?;
-        self.bundle.as_ref().map_or(Ok(()), |bundle| writeln!(f, "bundle: {bundle}"))
-    }
-}
-
-/// `number 7 (7K3M-Q0ZT-N4V8-XW1C) was fetched, and is not in the root: …`
-impl fmt::Display for BundleStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "number {} ({}) ", self.counter, line(&self.code))?;
-        f.write_str(match self.state {
-            BundleState::Staged => "was fetched, and is not in the root",
-            BundleState::Applied => "is in the root, and the configuration server does not know that it is in use",
-            BundleState::Available => "is in use, and the configuration server knows",
-        })?;
-        self.error.as_ref().map_or(Ok(()), |error| write!(f, ": {}", line(error)))
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 #![allow(unsafe_code)] // denied everywhere else; every block says why it is sound
 
 mod attributes;
+mod swap;
+mod loops;
 
 use std::ffi::CStr;
 use std::fmt;
@@ -21,6 +23,8 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 
 pub use attributes::copy_attributes;
+pub use loops::attach_loop;
+pub use swap::{device_mapper, fill_random, forget_key, give_key, make_device_mapper, page_size, swap_on};
 
 use crate::time::Deadline;
 
@@ -30,8 +34,8 @@ pub const MAX_SEED: usize = 512;
 /// Turns core dumps off, so that no core file contains a key or a token. The size limit stops dumps to a file. The
 /// dumpable flag stops dumps to a pipe (core(5): RLIMIT_CORE is not enforced for pipes) and ptrace by other processes.
 ///
-/// Memory is not locked on purpose: an initramfs has no swap yet, mlockall would touch every page of the binary and
-/// break the memory budget, and keys are wiped as soon as they have been handed over.
+/// Memory is not locked on purpose: an initramfs has no swap before `imprint swap on`, whose key nobody keeps; mlockall would touch
+/// every page of the binary and break the memory budget; and keys are wiped as soon as they have been handed over.
 ///
 /// Errors are ignored: a process may always lower its own limits, and stopping the boot would help nobody.
 pub fn no_core_dumps() {

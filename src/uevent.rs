@@ -9,8 +9,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, recvmsg, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, recvmsg, setsockopt, socket,
 };
 
 use crate::sys;
@@ -27,6 +28,12 @@ const QUIET_WITH_UDEV: Duration = Duration::from_millis(300);
 /// (drivers/usb/storage/usb.c, delay_use).
 const QUIET_WITH_USB: Duration = Duration::from_secs(2);
 
+/// The folder in which this program as `/init` of an image shows that it is loading drivers: there is a file [`QUEUE`] meanwhile, as in
+/// udevd's folder.
+pub const LOADER: &str = "run/imprint-init";
+/// See [`LOADER`].
+pub const QUEUE: &str = "queue";
+
 /// Receives events of block devices from the moment it is opened.
 pub struct Watch {
     kernel: OwnedFd,
@@ -41,6 +48,7 @@ pub struct Watch {
     stirred: bool,
 }
 
+/// Who loads drivers, and shows in a folder that it is at work: udevd, or this program as `/init` ([`LOADER`]).
 struct Udev {
     inotify: Inotify,
     queue: PathBuf,
@@ -98,13 +106,15 @@ impl Watch {
     /// long without an event, udev's queue does not count.
     pub fn open(root: &Path, usb: bool, patience: Duration) -> io::Result<Watch> {
         let kernel = kernel()?;
-        let run = root.join("run/udev");
-        let udev = if run.join("control").exists() {
-            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            inotify.add_watch(&run, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE)?;
-            Some(Udev { inotify, queue: run.join("queue") })
-        } else {
-            None
+        let (udevd, loader) = (root.join("run/udev"), root.join(LOADER));
+        let folder = if udevd.join("control").exists() { Some(udevd) } else { Some(loader).filter(|one| one.is_dir()) };
+        let udev = match folder {
+            Some(folder) => {
+                let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+                inotify.add_watch(&folder, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE)?;
+                Some(Udev { inotify, queue: folder.join(QUEUE) })
+            }
+            None => None,
         };
         let usb = usb.then(|| root.join("sys/bus/usb/devices"));
         Ok(Watch { kernel, udev, usb, last_event: since_boot(), patience, stirred: true })
@@ -164,21 +174,13 @@ impl Watch {
 
     /// The next block event that has arrived, if any.
     fn block_event(&mut self) -> io::Result<Option<Option<String>>> {
-        let mut buffer = [0; 8192]; // UEVENT_BUFFER_SIZE is 2048, include/linux/kobject.h
+        let mut buffer = [0; EVENT];
         loop {
-            let mut slices = [IoSliceMut::new(&mut buffer)];
-            let received = recvmsg::<NetlinkAddr>(self.kernel.as_raw_fd(), &mut slices, None, MsgFlags::empty());
-            let (length, sender) = match received {
-                Ok(message) => (message.bytes, message.address),
-                Err(Errno::EAGAIN) => return Ok(None),
-                Err(Errno::EINTR) => continue,
-                Err(Errno::ENOBUFS) => return Ok(Some(None)),
-                Err(errno) => return Err(errno.into()),
+            let length = match receive(&self.kernel, &mut buffer)? {
+                Received::Event(length) => length,
+                Received::Nothing => return Ok(None),
+                Received::Lost => return Ok(Some(None)),
             };
-            // The kernel sends from port 0. Ignore other senders: any process with CAP_NET_ADMIN can send here.
-            if sender.is_none_or(|sender| sender.pid() != 0) {
-                continue;
-            }
             if self.udev.is_some() && brings_drives(buffer.get(..length).unwrap_or_default()) {
                 self.last_event = since_boot();
                 self.stirred = true;
@@ -189,6 +191,88 @@ impl Watch {
             }
         }
     }
+}
+
+/// In bytes. UEVENT_BUFFER_SIZE is 2048, include/linux/kobject.h.
+const EVENT: usize = 8192;
+
+enum Received {
+    /// So many bytes.
+    Event(usize),
+    Nothing,
+    /// The kernel dropped events.
+    Lost,
+}
+
+/// The next event of the kernel that has arrived, if any.
+fn receive(kernel: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
+    loop {
+        let mut slices = [IoSliceMut::new(buffer)];
+        match recvmsg::<NetlinkAddr>(kernel.as_raw_fd(), &mut slices, None, MsgFlags::empty()) {
+            // The kernel sends from port 0. Ignore other senders: any process with CAP_NET_ADMIN can send here.
+            Ok(message) if message.address.is_none_or(|sender| sender.pid() != 0) => {}
+            Ok(message) => return Ok(Received::Event(message.bytes)),
+            Err(Errno::EAGAIN) => return Ok(Received::Nothing),
+            Err(Errno::EINTR) => {}
+            Err(Errno::ENOBUFS) => return Ok(Received::Lost),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// The devices that appear, for whoever loads their drivers.
+pub struct Devices(OwnedFd);
+
+/// What has become of the devices.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Appeared {
+    /// There is a device with this MODALIAS.
+    Device(String),
+    /// Any device may be there: the kernel dropped events.
+    Any,
+}
+
+impl Devices {
+    /// Begins to receive events.
+    pub fn open() -> io::Result<Devices> {
+        let kernel = kernel()?;
+        // A bus that is enumerated brings hundreds of events while one driver is loaded. An error is ignored: with a smaller buffer
+        // events are dropped, and then all devices are looked at again.
+        let _ = setsockopt(&kernel, RcvBufForce, &(16 * 1024 * 1024));
+        Ok(Devices(kernel))
+    }
+
+    /// The next device that has appeared, if any. Does not wait.
+    pub fn next(&self) -> io::Result<Option<Appeared>> {
+        let mut buffer = [0; EVENT];
+        loop {
+            match receive(&self.0, &mut buffer)? {
+                Received::Nothing => return Ok(None),
+                Received::Lost => return Ok(Some(Appeared::Any)),
+                Received::Event(length) => {
+                    if let Some(modalias) = modalias(buffer.get(..length).unwrap_or_default()) {
+                        return Ok(Some(Appeared::Device(modalias.to_owned())));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Devices {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The MODALIAS of an event that announces a device. udevd loads drivers at every event but that of a device that goes.
+fn modalias(event: &[u8]) -> Option<&str> {
+    let fields = || event.split(|byte| *byte == 0);
+    if fields().any(|field| field == b"ACTION=remove") {
+        return None;
+    }
+    let field = fields().find_map(|field| field.strip_prefix(b"MODALIAS="))?;
+    std::str::from_utf8(field).ok().filter(|modalias| !modalias.is_empty())
 }
 
 /// Subsystems of drives, and of the devices that drives are attached to. Events of other subsystems, such as network
@@ -239,6 +323,33 @@ mod tests {
         assert_eq!((quiet(true), quiet(false)), (QUIET_WITHOUT_UDEV, QUIET_WITHOUT_UDEV));
         std::fs::create_dir_all(root.path().join("sys/bus/usb/devices/usb1")).unwrap();
         assert_eq!((quiet(true), quiet(false)), (QUIET_WITH_USB, QUIET_WITHOUT_UDEV));
+    }
+
+    /// This program as `/init` shows its work as udevd does: without that, a search would end before the driver of the drive is loaded.
+    #[test]
+    fn a_loader_that_is_at_work_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(LOADER);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(QUEUE), "").unwrap();
+        let watch = || Watch::open(root.path(), false, Duration::from_secs(1000)).unwrap();
+        let far = Deadline::after(Duration::from_secs(2000));
+        assert!(watch().settles_at(far).remaining() > Duration::from_secs(900));
+        std::fs::remove_file(folder.join(QUEUE)).unwrap();
+        assert!(watch().settles_at(far).remaining() <= QUIET_WITH_UDEV);
+    }
+
+    #[test]
+    fn devices_that_appear() {
+        // udevadm monitor --kernel --property, when a virtio disk was plugged in
+        let event = b"add@/devices/pci0000:00/0000:00:04.0/virtio1\0ACTION=add\0DEVPATH=/devices/pci0000:00/0000:00:04.0/virtio1\0\
+            SUBSYSTEM=virtio\0MODALIAS=virtio:d00000002v00001AF4\0SEQNUM=1233\0";
+        assert_eq!(modalias(event), Some("virtio:d00000002v00001AF4"));
+        let gone = String::from_utf8_lossy(event).replace("ACTION=add", "ACTION=remove");
+        assert_eq!(modalias(gone.as_bytes()), None);
+        for none in [&b""[..], b"MODALIAS=\0", b"MODALIAS=\xff\0", b"XMODALIAS=a\0"] {
+            assert_eq!(modalias(none), None);
+        }
     }
 
     #[test]

@@ -16,8 +16,10 @@ mod loopback {
     mod host;
     mod inject;
     mod keys;
+    mod netroot;
     mod output;
     mod port;
+    mod reload;
     mod setup;
     mod signed;
     mod stateless;

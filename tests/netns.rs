@@ -46,6 +46,7 @@ mod netns {
     mod home;
     mod laid;
     mod line;
+    mod netroot;
     mod network;
     mod output;
     mod peer;
@@ -247,6 +248,7 @@ fn a_boot_hands_over_twice_and_a_failure_takes_nothing_away() {
             not_after: "2026-11-23T00:00:00Z".to_owned(),
             network: None,
             renewal: None,
+            root_sha256: None,
         };
         let certificates = Certificates { leaf: b"leaf", intermediates: &[], ca: b"ca" };
         let folder = Folder::make(&directory).unwrap();

@@ -30,6 +30,7 @@ mod pure {
     mod install;
     mod line;
     mod media;
+    mod mkinitcpio;
     mod outside;
     mod pages;
     mod signed;

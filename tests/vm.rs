@@ -26,7 +26,10 @@ use imprint_tests::ports::Reserved;
 use imprint_tests::vm::{Init, Kernel, Machine, Report};
 
 mod vm {
+    mod arm64;
+    mod bare;
     mod bundle;
+    mod consumers;
     mod controllers;
     mod credentials;
     mod deciding;
@@ -34,20 +37,26 @@ mod vm {
     mod drives;
     mod efivar;
     mod images;
+    mod initramfs_tools;
     mod line;
     mod lying;
     mod matrix;
+    mod medium;
     mod names;
+    mod netroot;
     mod network;
     mod partitions;
     mod offers;
     mod plain;
     mod prompt;
+    mod pxe;
     mod quickstart;
     mod rescue;
     mod root_file;
     mod services;
+    mod site_image;
     mod sticks;
+    mod swap;
 }
 
 /// A CA with a server, and one node's payload on a config drive.

@@ -38,8 +38,11 @@ installkernel() {
     instmods virtio_console
     # EFI variables.
     instmods efivarfs
-    # A bundle is laid over the root with it.
-    instmods overlay
+    # A bundle is laid over the root with it. And an image that is the root (root=imprint:) is mounted with all of them.
+    instmods overlay loop squashfs erofs
+    # Swap space (docs/swap.md): device-mapper with dm-crypt, its cipher in all of its forms, and compressed memory. The
+    # kernel loads them when imprint asks for them.
+    instmods dm_mod dm_crypt xts ecb aes_generic aesni_intel aes_ce_blk aes_neon_blk zram zstd lzo_rle
     # A hardware source of entropy where the hypervisor has one.
     instmods virtio_rng
 }
@@ -49,40 +52,30 @@ refuse() {
     exit 1
 }
 
-# Only lines that the agent takes: the SHA-256 of a CA certificate or a signer, a remark behind '#', or both, and at least
-# one of them. In base64 the key of a signer begins with the same letters each time, which name its kind, and the last
-# letter before the '=' has bits that are 0. Whether a point lies on its curve the agent alone knows.
-check_pin() {
-    local site=$1 line found=0 number=0
-    local blank='[[:space:]]+' letter='[A-Za-z0-9+/]'
-    local p256="^signer${blank}p256${blank}MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE${letter}{85}[AQgw]==$"
-    local ed25519="^signer${blank}ed25519${blank}MCowBQYDK2VwAyEA${letter}{42}[AEIMQUYcgkosw048]=$"
-    [[ -f $site && -r $site ]] || refuse "$site is the site pin, and cannot be read; correct the path, or its permissions"
-    while IFS= read -r line || [[ $line ]]; do
-        number=$((number + 1))
-        line=${line%%#*}
-        line=${line#"${line%%[![:space:]]*}"}
-        line=${line%"${line##*[![:space:]]}"}
-        [[ $line ]] || continue
-        [[ $line =~ ^[0-9A-Fa-f]{64}$ || $line =~ $p256 || $line =~ $ed25519 ]] ||
-            refuse "$site: line $number is wrong; it must be the SHA-256 of a CA certificate (64 hexadecimal digits), or signer p256 BASE64, or signer ed25519 BASE64; copy the lines that imprint-host init and imprint-host signer print"
-        found=$((found + 1))
-    done <"$site"
-    ((found)) || refuse "$site: it names no CA and no signer, so every payload would be refused; list a CA or a signer, or remove the file"
+# What the agent itself would say of /imprint in a boot of this image: a file that it refuses there would stop every machine. Each
+# argument is NAME=FILE, a file of that folder and where it came from, which is what somebody can correct.
+imprint_check() {
+    local agent=$1 said file
+    shift
+    if ! "$agent" version &>/dev/null; then
+        dwarn "imprint: $agent does not run on this machine, so what goes into /imprint of the image was not checked"
+        return
+    fi
+    said=$("$agent" check --image "$initdir" 2>&1) && return
+    for file; do
+        said=${said//"$initdir/imprint/${file%%=*}"/"${file#*=}"}
+    done
+    refuse "every boot of this image would be stopped: $said"
 }
 
-# One age identity, as age-keygen writes it, and besides it only remarks. Whether its check characters fit the agent alone knows.
-check_bundle_key() {
-    local file=$1 line found=0
-    [[ -f $file && -r $file ]] || refuse "$file is the bundle key, and cannot be read; correct the path, or its permissions"
-    while IFS= read -r line || [[ $line ]]; do
-        line=${line#"${line%%[![:space:]]*}"}
-        line=${line%"${line##*[![:space:]]}"}
-        [[ $line && $line != '#'* ]] || continue
-        [[ $line =~ ^AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}$ ]] || refuse "$file is no age identity; age-keygen -o FILE writes one"
-        found=$((found + 1))
-    done <"$file"
-    ((found == 1)) || refuse "$file has $found age identities, and one is wanted; age-keygen -o FILE writes one"
+# imprint_put NAME WHAT FILE NAMED [MODE]: FILE becomes /imprint/NAME of the image. If nobody NAMED it, it need not be there.
+imprint_put() {
+    local name=$1 what=$2 file=$3 named=$4 mode=${5-} root=${dracutsysrootdir-}
+    [[ $file ]] || return 0
+    [[ $named || -e $root$file || -L $root$file ]] || return 0
+    [[ -f $root$file && -r $root$file ]] || refuse "$file is the $what, and cannot be read; correct the path, or its permissions"
+    inst_simple "$file" "/imprint/$name"
+    [[ ! $mode ]] || chmod "$mode" "$initdir/imprint/$name"
 }
 
 install() {
@@ -94,34 +87,17 @@ install() {
     inst_simple "$agent" /usr/bin/imprint
     # The kernel makes no folder for a file of another archive, such as iPXE's `initrd URL /imprint/payload`.
     [[ -d $initdir/imprint ]] || mkdir -m 0700 "$initdir/imprint"
-    local site=${IMPRINT_SITE-/etc/imprint/site}
-    if [[ ${IMPRINT_SITE-} || -e $root$site || -L $root$site ]]; then
-        check_pin "$root$site"
-        inst_simple "$site" /imprint/site
-    fi
-    local network=${IMPRINT_NETWORK-/etc/imprint/network}
-    if [[ ${IMPRINT_NETWORK-} || -e $root$network ]]; then
-        [[ -f $root$network && -r $root$network && -s $root$network ]] ||
-            refuse "$network is the network before the payload, and cannot be read; make it with imprint-host network"
-        inst_simple "$network" /imprint/network
-    fi
-    local key=${IMPRINT_KEY-/etc/imprint/key}
-    if [[ ${IMPRINT_KEY-} || -e $root$key || -L $root$key ]]; then
-        [[ -f $root$key && -r $root$key ]] ||
-            refuse "$key is the admission key, and cannot be read; correct the path, or its permissions"
-        grep -q -e '^-----BEGIN PRIVATE KEY-----' "$root$key" ||
-            refuse "$key is no private key in PEM; imprint-host key make writes one"
-        inst_simple "$key" /imprint/key
-        chmod 0600 "$initdir/imprint/key"
-    fi
-    local bundle=${IMPRINT_BUNDLE_KEY-/etc/imprint/bundle-key}
-    if [[ ${IMPRINT_BUNDLE_KEY-} || -e $root$bundle || -L $root$bundle ]]; then
-        check_bundle_key "$root$bundle"
-        inst_simple "$bundle" /imprint/bundle-key
-        chmod 0600 "$initdir/imprint/bundle-key"
-    fi
+    local site=${IMPRINT_SITE-/etc/imprint/site} network=${IMPRINT_NETWORK-/etc/imprint/network}
+    local key=${IMPRINT_KEY-/etc/imprint/key} bundle=${IMPRINT_BUNDLE_KEY-/etc/imprint/bundle-key}
+    imprint_put site 'site pin' "$site" "${IMPRINT_SITE-}"
+    imprint_put network 'network before the payload' "$network" "${IMPRINT_NETWORK-}"
+    imprint_put key 'admission key' "$key" "${IMPRINT_KEY-}" 0600
+    imprint_put bundle-key 'bundle key' "$bundle" "${IMPRINT_BUNDLE_KEY-}" 0600
+    imprint_check "$root$agent" "site=$site" "network=$network" "key=$key" "bundle-key=$bundle"
     # The last words before an emergency prompt. Another module may have put its own words there.
     cat "$moddir/profile.sh" >>"$initdir/etc/profile"
+    # Behind dracut's own, which reads root=.
+    inst_hook cmdline 50 "$moddir/imprint-root.sh"
     # With what udev names links by: one that imprint has brought up keeps its name, and the next stage and its
     # configuration ask for the predictable one. Since dracut 110 these rules come with net-lib only, which an image for
     # imprint need not have; and dracut's own modules leave out what distributions add to 99-default.link.
@@ -132,22 +108,31 @@ install() {
         local unit=${IMPRINT_UNIT:-/usr/lib/systemd/system/imprint.service}
         [[ -f $root$unit ]] || refuse "$unit is no unit; install imprint.service there, or name it with IMPRINT_UNIT"
         inst_simple "$unit" "$systemdsystemunitdir/imprint.service"
-        local apply=${unit%/*}/imprint-apply.service
-        [[ -f $root$apply ]] || refuse "$apply is no unit; install imprint-apply.service beside imprint.service"
-        inst_simple "$apply" "$systemdsystemunitdir/imprint-apply.service"
+        local beside
+        for beside in imprint-apply imprint-netroot imprint-swap; do
+            beside=${unit%/*}/$beside.service
+            [[ -f $root$beside ]] || refuse "$beside is no unit; install ${beside##*/} beside imprint.service"
+            inst_simple "$beside" "$systemdsystemunitdir/${beside##*/}"
+        done
+        inst_simple "$moddir/imprint-root.conf" "$systemdsystemunitdir/sysroot.mount.d/imprint.conf"
         local waiting
         for waiting in systemd-udevd systemd-journald; do
             inst_simple "$moddir/stop.conf" "$systemdsystemunitdir/$waiting.service.d/imprint.conf"
         done
         # What wants and requires it, the unit's [Install] section says.
-        $SYSTEMCTL -q --root "$initdir" enable imprint.service imprint-apply.service
+        $SYSTEMCTL -q --root "$initdir" enable imprint.service imprint-apply.service imprint-netroot.service imprint-swap.service
     else
+        # What the two hooks below have in common.
+        inst_simple "$moddir/imprint-lib.sh" /lib/imprint-lib.sh
         # initqueue: devices are there, the root device is not waited for yet, and no network is up. The number makes it
         # the first job of the queue; the other hook keeps the queue from ending before it.
         inst_hook initqueue 01 "$moddir/imprint-run.sh"
         inst_hook initqueue/finished 01 "$moddir/imprint-finished.sh"
+        # Before any other: those that do not know this root would complain.
+        inst_hook mount 01 "$moddir/imprint-mount.sh"
         # The root is mounted, and nobody has changed anything there.
         inst_hook pre-pivot 01 "$moddir/imprint-apply.sh"
+        inst_hook pre-pivot 02 "$moddir/imprint-swap.sh"
         inst_multiple tr
     fi
 }

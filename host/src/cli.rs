@@ -6,6 +6,7 @@ mod args;
 mod bundle;
 mod callers;
 mod error;
+mod image;
 mod network;
 mod payload;
 mod published;
@@ -111,6 +112,7 @@ pub fn run(cli: &Cli, now: Timestamp) -> Result<(), CliError> {
         Command::Key(command) => key::key(cli, command, now),
         Command::Signer { command } => signer::signer(cli, command.as_ref(), now),
         Command::Network { file, output } => network::network(cli, file, output),
+        Command::Image(arguments) => image::image(cli, arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "imprint-host", &mut script);

@@ -29,11 +29,13 @@ pub mod room;
 pub mod ca;
 
 // Formats, and helpers that several formats need.
+pub mod image;
 pub mod output;
 pub mod iso;
 pub mod vfat;
 pub mod gpt;
 pub mod cpio;
+pub mod elf;
 pub mod smbios;
 pub mod qemu;
 pub mod efivar;

@@ -149,6 +149,13 @@ impl Output {
 }
 
 impl Staged {
+    /// Lets everybody read a new file; without this only its owner can.
+    pub fn readable(&self) -> Result<(), OutputError> {
+        let Staged::File { file, at, .. } = self else { return Ok(()) };
+        let mode = fs::Permissions::from_mode(0o644);
+        file.as_file().set_permissions(mode).map_err(io_error("setting the mode of", at))
+    }
+
     /// Puts the output in place. `bytes` are those of `stage`.
     pub fn finish(self, bytes: &[u8]) -> Result<(), OutputError> {
         match self {

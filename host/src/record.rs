@@ -69,6 +69,8 @@ pub struct Record {
     pub set: Settings,
     /// How the node gets its bundle; `None`: it has none.
     pub bundle: Option<bundle::BundleRule>,
+    /// SHA-256 of the image that is the node's root, where its boot fetches one.
+    pub root: Option<[u8; 32]>,
 }
 
 impl Record {
@@ -142,6 +144,9 @@ fn toml_key(place: &str) -> String {
     place.replace(".make.", ".")
 }
 
+/// What a digest has to be.
+const DIGEST: &str = "a SHA-256 digest of 64 hexadecimal digits";
+
 fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> {
     let name = table.need("name")?.parse()?;
     let mut names = CertificateNames::default();
@@ -173,16 +178,31 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     };
     usages.sort();
     usages.dedup();
-    let issuers = table.list("issuers", |value| {
-        value.with("a SHA-256 digest of 64 hexadecimal digits", |text| hex::decode(text)?.try_into().ok())
-    })?;
+    let issuers = table.list("issuers", |value| value.with(DIGEST, |text| hex::decode(text)?.try_into().ok()))?;
+    let digest = |value: &Value<'_>| value.with(DIGEST, |text| hex::decode(text)?.try_into().ok());
+    let root = table.take("root_sha256").map(|value| digest(&value)).transpose()?;
     let set = table.take("set").map_or(Ok(Settings::default()), |value| settings::settings(&value))?;
     let missing = table.error("subject or sans is missing; a certificate needs a name");
     table.finish()?;
     if names == CertificateNames::default() {
         return Err(missing);
     }
-    Ok(Record { name, names, hostname, key, mode, binding, network, validity, usages, issuers, rule, set, bundle })
+    Ok(Record {
+        name,
+        names,
+        hostname,
+        key,
+        mode,
+        binding,
+        network,
+        validity,
+        usages,
+        issuers,
+        rule,
+        set,
+        bundle,
+        root,
+    })
 }
 
 /// Reads a subject attribute, like `CN=node1`.
@@ -365,6 +385,7 @@ impl Record {
             })),
             signers: Vec::new(),
             bundle: None,
+            root: self.root,
             extensions: Vec::new(),
         }
     }

@@ -20,6 +20,7 @@ mod disk;
 mod est;
 mod gate;
 mod hostile;
+mod image;
 mod kills;
 mod lists;
 mod older_store;

@@ -9,7 +9,7 @@
 //! The place is in a memory file system of this one attempt, which also has the upper layers. It is unmounted in the end, whatever
 //! happened: the kernel keeps it for as long as an overlay needs it, and with a killed attempt everything goes.
 
-mod mounts;
+pub(super) mod mounts;
 mod place;
 mod put;
 
@@ -167,7 +167,7 @@ fn prepare(work: &Path) -> Result<(), RootError> {
     clear(&work.join(ATTEMPT))
 }
 
-fn make_folder(path: &Path, mode: u32) -> Result<(), RootError> {
+pub(super) fn make_folder(path: &Path, mode: u32) -> Result<(), RootError> {
     let failed = |source| full_or(source, "making", path);
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -182,7 +182,7 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), RootError> {
 }
 
 /// Takes a whole attempt away: unmounts the memory file system with everything in it.
-fn clear(attempt: &Path) -> Result<(), RootError> {
+pub(super) fn clear(attempt: &Path) -> Result<(), RootError> {
     while attempt.exists() && mounts::is_mount_point(attempt)? {
         // While the bound tree is a peer of the root, what is unmounted in it would be unmounted in the root as well.
         propagate(attempt, MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
@@ -265,7 +265,7 @@ fn cover(attempt: &Path, tree: &Path, directory: &str, number: usize, table: &[S
 }
 
 /// Gives a directory owner, mode and extended attributes of another, among them its label and its access list.
-fn like(from: &Path, to: &Path) -> Result<(), RootError> {
+pub(super) fn like(from: &Path, to: &Path) -> Result<(), RootError> {
     let failed = |source| full_or(source, "giving the attributes of the root's directory to", to);
     let (from, to) = (fs::File::open(from).map_err(failed)?, fs::File::open(to).map_err(failed)?);
     let metadata = from.metadata().map_err(failed)?;
@@ -304,18 +304,18 @@ fn tmpfs(path: &Path, flags: MsFlags) -> Result<(), RootError> {
     .map_err(mounting("mounting a memory file system on", path))
 }
 
-fn propagate(path: &Path, flags: MsFlags) -> Result<(), RootError> {
+pub(super) fn propagate(path: &Path, flags: MsFlags) -> Result<(), RootError> {
     let changed = mount(None::<&str>, path, None::<&str>, flags, None::<&str>);
     changed.map_err(mounting("making private", path))
 }
 
-fn mounting(doing: &'static str, path: &Path) -> impl FnOnce(Errno) -> RootError {
+pub(super) fn mounting(doing: &'static str, path: &Path) -> impl FnOnce(Errno) -> RootError {
     let path = path.to_owned();
     move |errno| RootError::Mount { doing, path, source: errno.into() }
 }
 
 /// An error of a file, or that the memory is full.
-fn full_or(source: io::Error, doing: &'static str, path: &Path) -> RootError {
+pub(super) fn full_or(source: io::Error, doing: &'static str, path: &Path) -> RootError {
     let path = path.to_owned();
     match source.kind() {
         io::ErrorKind::StorageFull => RootError::Full { path },

@@ -91,7 +91,7 @@ impl Failure {
                 HttpsError::Connect(_) | HttpsError::Tls(TlsError::Io(_)) => Tells::NoConnection,
                 HttpsError::TimedOut(Phase::Answer) | HttpsError::Http(HttpError::Truncated { .. }) => Tells::NoAnswer,
                 HttpsError::Tls(TlsError::Refused(_) | TlsError::Protocol(_)) => Tells::NoTrust,
-                HttpsError::Http(_) => Tells::Answer,
+                HttpsError::Http(_) | HttpsError::Stopped => Tells::Answer,
             },
             Failure::NoLine | Failure::LineLost(_) => Tells::NoConnection,
             Failure::Est(_)

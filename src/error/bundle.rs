@@ -1,4 +1,5 @@
-//! What keeps a configuration bundle out of the root, or out of use: one stage with several parts. Prints nothing.
+//! What keeps a configuration bundle out of the root, or out of use, and what keeps the root away that comes in the same way: one
+//! stage with several parts. Prints nothing.
 
 use std::fmt;
 use std::process::ExitStatus;
@@ -7,12 +8,13 @@ use std::time::Duration;
 use crate::apply::root::RootError;
 use crate::bundle::{BundleError, UnitAction};
 use crate::handover::HandoverError;
+use crate::netroot::NetrootError;
 use crate::retrieval::RetrievalError;
 use crate::setup::SetupError;
 use crate::shown::Printable;
 use crate::stateless::StatelessError;
 
-/// Why a bundle is not in the root, or not in use.
+/// Why a bundle is not in the root, or not in use; or why there is no root of an image.
 #[derive(Debug)]
 pub enum UseError {
     /// There is no bundle.
@@ -64,6 +66,8 @@ pub enum UseError {
         /// How systemctl ended.
         status: ExitStatus,
     },
+    /// There is no root of an image.
+    Netroot(NetrootError),
     /// systemctl did not end.
     Late {
         /// What was to be done.
@@ -102,6 +106,7 @@ impl fmt::Display for UseError {
                 "bundle.json wants {verb:?} for {unit:?}, which this program does not know; it was changed since imprint wrote it, \
                  boot again"
             ),
+            UseError::Netroot(error) => error.fmt(f),
             UseError::Url(url) => write!(
                 f,
                 "bundle.json names {url}, which is no URL of a configuration server; it was changed since imprint wrote it, boot \
@@ -130,6 +135,7 @@ impl std::error::Error for UseError {
             UseError::Tar(error) => error.source(),
             UseError::Root(error) => error.source(),
             UseError::Report(error) => error.source(),
+            UseError::Netroot(error) => error.source(),
             UseError::Systemctl(error) => Some(error),
             _ => None,
         }

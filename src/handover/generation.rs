@@ -26,6 +26,8 @@ use super::{CA, CERT, CHAIN, HandoverError, KEY, NODE, PRIVATE, READY, STATUS, d
 /// The link to the current generation.
 pub(super) const CURRENT: &str = "current";
 const GENERATION: &str = ".generation-";
+/// The number of the generation of a run that found no identity.
+pub(super) const FIRST: u32 = 1;
 /// The files of a generation besides its key.
 const FILES: [&str; 5] = [CERT, CHAIN, CA, NODE, STATUS];
 /// The next `ready`, made before the step and renamed after it: a full disk then fails before the step, while nothing
@@ -43,7 +45,7 @@ pub(super) struct Beside {
 /// Writes a new generation. The current one stays current.
 pub(super) fn write(directory: &Path, files: &[(&str, &[u8])], key: &[u8]) -> Result<Beside, HandoverError> {
     let before = adopt(directory)?;
-    let number = free(directory, before.map_or(1, |before| before.wrapping_add(1)));
+    let number = free(directory, before.map_or(FIRST, |before| before.wrapping_add(1)));
     let beside = Beside { number, before };
     match make(directory, number, files, key) {
         Ok(()) => Ok(beside),
@@ -116,7 +118,7 @@ pub(super) fn remove_all(directory: &Path) -> Result<(), HandoverError> {
 }
 
 /// The number of the current generation; `None`: there is none.
-fn current(directory: &Path) -> Result<Option<u32>, HandoverError> {
+pub(super) fn current(directory: &Path) -> Result<Option<u32>, HandoverError> {
     let path = directory.join(CURRENT);
     let number = |to: &Path| to.to_str()?.strip_prefix(GENERATION)?.parse().ok();
     match fs::read_link(&path) {
@@ -142,7 +144,7 @@ fn adopt(directory: &Path) -> Result<Option<u32>, HandoverError> {
         None => {
             let Some((files, key)) = plain(directory)? else { return Ok(None) };
             let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-            let number = free(directory, 1);
+            let number = free(directory, FIRST);
             let made = make(directory, number, &files, &key)
                 .and_then(|()| sync_all(directory, number))
                 .and_then(|()| link(directory, CURRENT, &format!("{GENERATION}{number}")));

@@ -32,6 +32,7 @@ fn node() -> Node {
         not_after: "2026-11-23T00:00:00Z".to_owned(),
         network: None,
         renewal: None,
+        root_sha256: None,
     }
 }
 

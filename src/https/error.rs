@@ -23,6 +23,8 @@ pub enum HttpsError {
     Tls(TlsError),
     /// The answer cannot be read.
     Http(HttpError),
+    /// Whoever takes the body has stopped the transfer, and knows why.
+    Stopped,
 }
 
 /// What a server did not do in time.
@@ -60,7 +62,7 @@ impl HttpsError {
     /// Whether the failure is permanent, so that another try is of no use.
     pub fn lasts(&self) -> bool {
         match self {
-            HttpsError::Resolve(_) | HttpsError::Connect(_) | HttpsError::TimedOut(_) => false,
+            HttpsError::Resolve(_) | HttpsError::Connect(_) | HttpsError::TimedOut(_) | HttpsError::Stopped => false,
             HttpsError::Tls(TlsError::Refused(_)) => true,
             // The server speaks another protocol on that port.
             HttpsError::Tls(TlsError::Protocol(rustls::Error::InvalidMessage(_))) => true,
@@ -111,6 +113,7 @@ impl fmt::Display for HttpsError {
             }),
             HttpsError::Tls(error) => error.fmt(f),
             HttpsError::Http(error) => error.fmt(f),
+            HttpsError::Stopped => f.write_str("the transfer was stopped"),
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 16] = [
+pub const WORDS: [Word; 20] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",
@@ -105,11 +105,45 @@ pub const WORDS: [Word; 16] = [
         supported: true,
     },
     Word {
+        name: "imprint.swap=",
+        values: "auto, disk, zram, zram:PERCENT% or off",
+        default: "auto",
+        meaning: "swap space: auto uses each partition that imprint swap prepare has prepared; disk does the same, and says so if there is \
+                  none; zram takes compressed memory where there is none, of half the memory or of PERCENT % of it; off uses none",
+        supported: true,
+    },
+    Word {
+        name: "root=",
+        values: "imprint:https://HOST/PATH, and more such URLs behind commas",
+        default: "imprint brings no root",
+        meaning: "fetch the root with the node's identity, an image with erofs or squashfs, into memory, and mount it under an \
+                  overlay that is in memory as well; the servers are asked in turn (docs/root.md). Any other root is left to \
+                  the rest of the initramfs",
+        supported: true,
+    },
+    Word {
+        name: "imprint.root-sha256=",
+        values: "64 hexadecimal digits",
+        default: "what the payload says (root_sha256 in the record); root=imprint: without either is refused",
+        meaning: "the SHA-256 of the image that root=imprint: names, as sha256sum prints it. Another image is not mounted. It has to \
+                  be what the payload says, if that says one",
+        supported: true,
+    },
+    Word {
         name: "imprint.next=",
-        values: "a command",
-        default: "not there",
-        meaning: "what the bare image starts next",
-        supported: false,
+        values: "the path of a program in the image, and its arguments behind blanks",
+        default: "the root that root= names",
+        meaning: "what a bare image starts after imprint, instead of a root; a program that is called init or systemd takes the \
+                  place of process 1",
+        supported: true,
+    },
+    Word {
+        name: "imprint.rescue=",
+        values: "prompt, reboot or poweroff",
+        default: "prompt",
+        meaning: "what a bare image does when the boot fails: it asks on the console what to do, or it says why and reboots or \
+                  switches the machine off after 10 s",
+        supported: true,
     },
     Word {
         name: "ip=",

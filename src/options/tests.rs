@@ -94,8 +94,13 @@ fn errors_name_the_word() {
         ),
         ("imprint.line=sealed", "\"imprint.line=sealed\" on the kernel command line is not valid: want plain"),
         (
-            "imprint.next=/bin/sh",
-            "\"imprint.next\" on the kernel command line is not supported by this version; remove it",
+            "imprint.next=sh",
+            "\"imprint.next=sh\" on the kernel command line is not valid: want the path of a program in the image, and its \
+             arguments behind blanks",
+        ),
+        (
+            "imprint.rescue=shell",
+            "\"imprint.rescue=shell\" on the kernel command line is not valid: want prompt, reboot or poweroff",
         ),
         (
             "imprint.payload=",
@@ -152,10 +157,16 @@ fn the_table_and_the_parser_agree() {
             // `imprint.debug?` is another word. Only the source decodes base64url. Words that are not imprint's own are
             // ignored if they cannot be read.
             Err(OptionsError::UnknownWord { nearest, .. }) => nearest == word.name && !word.name.ends_with('='),
-            Ok(()) => ["imprint.payload=", "BOOTIF=", "ip=", "nameserver=", "rd.route="].contains(&word.name),
+            Ok(()) => ["imprint.payload=", "BOOTIF=", "ip=", "nameserver=", "rd.route=", "root="].contains(&word.name),
             // KEY is no setting.
             Err(OptionsError::Setting { .. }) => word.name == "imprint.set.KEY=",
-            Err(OptionsError::Twice(_) | OptionsError::InImage { .. }) => false,
+            Err(
+                OptionsError::Twice(_)
+                | OptionsError::InImage { .. }
+                | OptionsError::NoRootDigest
+                | OptionsError::RootDiffers { .. }
+                | OptionsError::RootOff,
+            ) => false,
         };
         assert!(found, "{}", word.name);
     }
@@ -201,6 +212,37 @@ fn a_password_is_refused_and_not_repeated() {
 fn off_is_off_whatever_else_is_said() {
     assert_eq!(Options::parse("imprint.nonsense imprint=off imprint=auto").unwrap().mode, Mode::Off);
     assert_eq!(Options::parse("imprint=auto -- imprint=off").unwrap().mode, Mode::Auto);
+}
+
+#[test]
+fn a_root_that_imprint_brings_is_a_list_of_urls_and_every_other_root_is_not_its_business() {
+    let urls = |cmdline: &str| {
+        let options = Options::parse(cmdline).unwrap();
+        options.root_image.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(urls("root=imprint:https://a/r,https://b:8443/x/r"), ["https://a/r", "https://b:8443/x/r"]);
+    for other in ["root=/dev/vda1", "root=UUID=0123", "root=nfs:192.0.2.1:/x", "root=", "root", "quiet"] {
+        assert!(urls(other).is_empty(), "{other}");
+    }
+    // The last one counts, as it does to the kernel.
+    assert_eq!(urls("root=/dev/vda1 root=imprint:https://a/r"), ["https://a/r"]);
+    assert!(urls("root=imprint:https://a/r root=/dev/vda1").is_empty());
+    let digest = "0f".repeat(32);
+    let options = Options::parse(&format!("imprint.root-sha256={}", digest.to_uppercase())).unwrap();
+    assert_eq!(options.root_sha256, Some([15; 32]));
+    for wrong in [
+        "root=imprint:".to_owned(),
+        "root=imprint:https://a/r,".to_owned(),
+        "root=imprint:http://a/r".to_owned(),
+        "root=imprint:https://a/r?x".to_owned(),
+        "imprint.root-sha256".to_owned(),
+        format!("imprint.root-sha256={}", "0f".repeat(31)),
+        format!("imprint.root-sha256={}", "0g".repeat(32)),
+    ] {
+        assert!(matches!(Options::parse(&wrong), Err(OptionsError::Value { .. })), "{wrong}");
+    }
+    let twice = format!("imprint.root-sha256={digest} imprint.root-sha256={}", "00".repeat(32));
+    assert_eq!(Options::parse(&twice), Err(OptionsError::Twice("imprint.root-sha256=")));
 }
 
 #[test]

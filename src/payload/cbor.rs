@@ -69,6 +69,9 @@ pub enum Problem {
     TooLong(usize),
     /// The bytes end inside an item, or the input is empty.
     Truncated,
+    /// Zeros from here to the end: the kernel gives a file of a cpio archive the length that the archive says, and fills it
+    /// with zeros if the archive was cut short (init/initramfs.c, `do_name`).
+    Zeros,
     /// This many bytes follow the payload.
     Trailing(usize),
     /// A payload in another form, or a file of a known other kind.
@@ -104,6 +107,9 @@ impl fmt::Display for Problem {
                 write!(f, "{len} bytes are too many for a payload, the limit is {}", super::MAX_LEN)
             }
             Problem::Truncated => write!(f, "the payload ends here; it was cut short, make or copy it again"),
+            Problem::Zeros => {
+                write!(f, "nothing but zeros from here on; the payload was cut short, make or copy it again")
+            }
             Problem::Trailing(extra) => {
                 write!(f, "{extra} bytes after the payload; give one payload and nothing else")
             }

@@ -32,6 +32,7 @@ mod key {
     pub(super) const KEY_TYPE: i8 = 15;
     pub(super) const SIGNERS: i8 = 16;
     pub(super) const BUNDLE: i8 = 17;
+    pub(super) const ROOT: i8 = 18;
 }
 
 /// The only version that exists.
@@ -89,6 +90,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
         Some(item) => Some(bundle::terms(item, ext)?),
         None => None,
     };
+    let root = fields.take(key::ROOT, "root").map(Item::fixed).transpose()?;
     fields.finish(ext)?;
     Ok(Payload {
         id,
@@ -103,6 +105,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
         enrolment,
         signers,
         bundle,
+        root,
         extensions,
     })
 }

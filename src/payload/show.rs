@@ -58,6 +58,9 @@ impl fmt::Display for Payload {
             let least = if *least == 0 { String::new() } else { format!("; counter {least} or higher") };
             writeln!(f, "bundle     key {key}{least}")?;
         }
+        if let Some(digest) = &self.root {
+            writeln!(f, "root       sha256 {}", hex::encode(digest))?;
+        }
         if !self.signers.is_empty() {
             let kids: Vec<String> = self.signers.iter().map(|signer| signer.kid().to_string()).collect();
             writeln!(f, "signers    {} sign its bundles, if the image names no signer", kids.join(" or "))?;

@@ -1,4 +1,4 @@
-//! Parses EST base URLs. Never resolves a name and never connects.
+//! Parses EST base URLs, and URLs of files. Never resolves a name and never connects.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ pub enum UrlHost {
     Ip(IpAddr),
 }
 
-/// Why a text is not an EST base URL.
+/// Why a text is not such a URL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UrlError {
     /// The URL does not begin with `https://`.
@@ -83,6 +83,15 @@ impl HttpsUrl {
         }
     }
 
+    /// `https://HOST[:PORT]/FOLDER/FILE`. No comma, because a comma separates such URLs in a list; no query, which a file does not
+    /// need.
+    pub fn of_file(text: &str) -> Option<HttpsUrl> {
+        let (host, port, path) = https_parts(text).ok()?;
+        let sound =
+            is_path(path) && !path.contains(',') && path.rsplit_once('/').is_some_and(|(_, name)| !name.is_empty());
+        sound.then(|| HttpsUrl { text: text.to_owned(), host, port, path: path.to_owned() })
+    }
+
     /// `host` or `host:port`, as the Host header field wants it (RFC 9112 §3.2).
     pub fn authority(&self) -> String {
         if self.port == 443 { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
@@ -91,6 +100,21 @@ impl HttpsUrl {
 
 /// How the base URL for bundles ends.
 const BUNDLES: &str = "/.well-known/imprint";
+
+/// Host, port and path of `https://HOST[:PORT]/PATH`, of which the path was not looked at.
+fn https_parts(text: &str) -> Result<(UrlHost, u16, &str), UrlError> {
+    let path = || UrlError::Path(Printable::up_to(text, 120));
+    let rest = text.strip_prefix("https://").ok_or_else(|| UrlError::NotHttps(Printable::up_to(text, 120)))?;
+    let (authority, rest) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
+    let (host, port) = authority_parts(authority)?;
+    if text.len() > 512 { Err(path()) } else { Ok((host, port.unwrap_or(443), rest)) }
+}
+
+/// Whether a path has no query, no fragment, no empty folder, and only characters that a URL can have.
+fn is_path(path: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b);
+    path.bytes().all(legal) && !path.contains("//")
+}
 
 /// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT` (RFC 3986 §3.2): the host, and the port where one is given.
 pub fn authority_parts(text: &str) -> Result<(UrlHost, Option<u16>), UrlError> {
@@ -126,15 +150,11 @@ impl TryFrom<&str> for EstUrl {
             return Ok(EstUrl::Line);
         }
         let shown = || Printable::up_to(text, 120);
-        let rest = text.strip_prefix("https://").ok_or_else(|| UrlError::NotHttps(shown()))?;
-        let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
-        let (host, port) = authority_parts(authority)?;
-        let port = port.unwrap_or(443);
-        let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b);
+        let (host, port, path) = https_parts(text)?;
         let (base, label) = path.rsplit_once("/.well-known/est").ok_or_else(|| UrlError::Path(shown()))?;
         let label_ok =
             label.is_empty() || label.strip_prefix('/').is_some_and(|label| !label.is_empty() && !label.contains('/'));
-        if !label_ok || !path.bytes().all(legal) || base.contains("//") || text.len() > 512 {
+        if !label_ok || !is_path(path) || base.contains("//") {
             return Err(UrlError::Path(shown()));
         }
         Ok(EstUrl::Https(HttpsUrl { text: text.to_owned(), host, port, path: path.to_owned() }))
@@ -219,6 +239,25 @@ mod tests {
         {
             HttpsUrl::read_for_bundles(text).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_file_has_a_name_and_nothing_behind_it() {
+        for text in ["https://h/root.sqfs", "https://[2001:db8::1]:8443/a/b%20c/root.erofs", "https://192.0.2.1/x"] {
+            assert_eq!(HttpsUrl::of_file(text).unwrap().to_string(), text);
+        }
+        for text in [
+            "http://h/x",
+            "https://h",
+            "https://h/",
+            "https://h/a/",
+            "https://h/a//b",
+            "https://h/a?b",
+            "https://h/a,b",
+        ] {
+            assert_eq!(HttpsUrl::of_file(text), None, "{text}");
+        }
+        assert_eq!(HttpsUrl::of_file(&format!("https://h/{}", "x".repeat(600))), None);
     }
 
     #[test]

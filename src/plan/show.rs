@@ -99,6 +99,9 @@ impl fmt::Display for Plan {
         if let Some(bundle) = &self.bundle {
             writeln!(f, "bundle     {bundle}")?;
         }
+        if let Some(digest) = &self.root {
+            writeln!(f, "root       sha256 {}", hex::encode(digest))?;
+        }
         match self.spent() {
             Some(_) => writeln!(f, "after that removed from {}", self.origin),
             None => Ok(()),

@@ -1,13 +1,16 @@
 //! Why the configuration server could not be asked, or what it said, in words for an operator at the console. Never acts on an error.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::apply::image::ImageError;
 use crate::bundle::answer::JsonError;
 use crate::chain::chain;
 use crate::checkin::AskError;
 use crate::est::{self, RetryAfter};
+use crate::hex;
 use crate::http::Response;
 use crate::https::HttpsError;
 use crate::payload::HttpsUrl;
@@ -86,7 +89,32 @@ pub enum ServerError {
         /// The server's own words.
         text: Printable,
     },
-    /// The rest of a bundle is not what was asked for.
+    /// The server does not give the image.
+    NoImage {
+        /// The status.
+        status: u16,
+        /// The server's own words.
+        text: Printable,
+    },
+    /// There is no room for the image.
+    Room(ImageError),
+    /// The image cannot be kept.
+    Keep {
+        /// Bytes of it that are kept.
+        have: usize,
+        /// Bytes of it that there are.
+        total: usize,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The image is another one.
+    Digest {
+        /// The SHA-256 that it has to have.
+        want: [u8; 32],
+        /// The SHA-256 that it has.
+        got: [u8; 32],
+    },
+    /// The rest of a bundle or of an image is not what was asked for.
     Range {
         /// What was asked for.
         want: String,
@@ -106,6 +134,14 @@ pub(super) fn of(response: &Response) -> ServerError {
         300..=303 | 305..=399 => ServerError::Redirect { status, location: response.location.clone() },
         408 | 429 | 500..=599 => ServerError::Busy { status, text, retry_after: est::retry_after(response) },
         _ => ServerError::Request { status, text },
+    }
+}
+
+/// The same where an image was asked for.
+pub(super) fn of_image(response: &Response) -> ServerError {
+    match response.status {
+        300..=399 | 408 | 429 | 500..=599 => of(response),
+        status => ServerError::NoImage { status, text: response.text() },
     }
 }
 
@@ -139,7 +175,7 @@ impl fmt::Display for RetrievalError {
             RetrievalError::GaveUp { waited, attempts } => {
                 write!(f, "gave up after {:.0} s", waited.as_secs_f64())?;
                 if attempts.is_empty() {
-                    return f.write_str(", before any configuration server was tried");
+                    return f.write_str(", before any server was tried");
                 }
                 f.write_str("; ")?;
                 attempts
@@ -170,14 +206,13 @@ impl fmt::Display for ServerError {
             ServerError::NoServer => f.write_str("there is no https:// URL to ask; give the record one"),
             ServerError::Https(error) => error.fmt(f),
             ServerError::Busy { status, text, .. } => {
-                write!(f, "the configuration server cannot answer now: {status} {text}")
+                write!(f, "the server cannot answer now: {status} {text}")
             }
             ServerError::Redirect { status, location } => {
                 let to = location.as_ref().map_or("no URL", Printable::as_str);
                 write!(
                     f,
-                    "the configuration server redirects ({status}) to {to}; redirects are not followed, give nodes the \
-                     final URL"
+                    "the server redirects ({status}) to {to}; redirects are not followed, give nodes the final URL"
                 )
             }
             ServerError::Node { status, text } => {
@@ -192,8 +227,27 @@ impl fmt::Display for ServerError {
             }
             ServerError::Range { want, got } => write!(
                 f,
-                "the rest of the bundle was asked for, {want}, and {got} came; the server, or a proxy before it, gives \
-                 wrong ranges"
+                "the rest was asked for, {want}, and {got} came; the server, or a proxy before it, gives wrong ranges"
+            ),
+            ServerError::NoImage { status, text } => write!(
+                f,
+                "the server does not give this node the image: {status} {text}; check the URL, and that the server takes \
+                 certificates of this node's CA"
+            ),
+            ServerError::Room(error) => error.fmt(f),
+            ServerError::Keep { have, total, source } => {
+                write!(f, "keeping the image in memory, after {have} of {total} bytes")?;
+                match source.kind() {
+                    io::ErrorKind::StorageFull => f.write_str("; give the machine more memory"),
+                    _ => Ok(()),
+                }
+            }
+            ServerError::Digest { want, got } => write!(
+                f,
+                "the image there has the SHA-256 {}, and {} is wanted; nothing was mounted. Put the right image there, or correct \
+                 the digest",
+                hex::encode(got),
+                hex::encode(want)
             ),
             ServerError::Standing(_) => f.write_str("the configuration server's answer"),
         }
@@ -216,6 +270,8 @@ impl std::error::Error for ServerError {
             // Display shows this error itself, so its source is the next cause.
             ServerError::Https(error) => error.source(),
             ServerError::Standing(error) => Some(error),
+            ServerError::Room(error) => error.source(),
+            ServerError::Keep { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -62,7 +62,7 @@ fn a_rest_that_does_not_fit_is_refused() {
     ] {
         let error = part().whole(&whole(&head(status, etag, range), b"456789")).unwrap_err();
         let want = format!(
-            "the rest of the bundle was asked for, bytes 4-9/10 (ETag \"7-00\"), and {got} came; the server, or a proxy before \
+            "the rest was asked for, bytes 4-9/10 (ETag \"7-00\"), and {got} came; the server, or a proxy before \
              it, gives wrong ranges"
         );
         assert_eq!(error.to_string(), want);
@@ -99,4 +99,40 @@ fn a_slow_server_leaves_the_others_their_time() {
     // Those behind the turn have been asked in this round.
     assert!(share(deadline, &sites, 2) > hour / 3 * 2 && share(deadline, &sites, 3) > hour / 3 * 2);
     assert!(share(deadline, &sites, 1) <= hour / 2);
+}
+
+/// The pieces of a body that is handed on are the body, however the bytes come, and what is behind them is not.
+#[test]
+fn a_body_that_is_handed_on_comes_whole_and_once() {
+    let body: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
+    let bytes = [&b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"[..], &body, b"behind"].concat();
+    for size in [1, 2, 7, 40, 64, 999, 5000] {
+        let (mut reader, mut came) = (ResponseReader::default().handing_on(), Vec::new());
+        for piece in bytes.chunks(size) {
+            if let Some(whole) = reader.push(piece).unwrap() {
+                came.extend(whole.body);
+                break;
+            }
+            if let Some((head, left, piece)) = reader.piece() {
+                assert_eq!((head.status, left), (200, 1000 - came.len()));
+                came.extend_from_slice(piece);
+                reader.forget();
+                assert_eq!(reader.so_far(), Some((came.len(), 1000)));
+            }
+        }
+        assert_eq!(came, body, "{size}");
+        assert!(b"behind".starts_with(reader.behind()));
+    }
+    // One that breaks off says how much of all has come.
+    let mut reader = ResponseReader::default().handing_on();
+    assert_eq!(reader.push(&bytes[..600]).unwrap(), None);
+    let came = reader.piece().unwrap().2.len();
+    reader.forget();
+    assert_eq!(reader.push(&bytes[600..700]).unwrap(), None);
+    let truncated = crate::http::HttpError::Truncated { have: came + 100, want: Some(1000) };
+    assert_eq!(reader.end().unwrap_err(), truncated);
+    // What is no success is kept, and may not be long.
+    let mut reader = ResponseReader::default().handing_on();
+    let page = b"HTTP/1.1 404 x\r\nContent-Length: 4\r\n\r\nx";
+    assert!(reader.push(page).unwrap().is_none() && reader.piece().is_none());
 }

@@ -1,21 +1,19 @@
 //! `imprint apply`: lays the bundle that a boot has left over the root that is about to be entered, and leaves the units that start
-//! and report it there. Never fetches a bundle, and never judges one: the boot has verified it.
+//! and report it there, and imprint.target. Never fetches a bundle, and never judges one: the boot has verified it.
 
-use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::RUN_DIR;
 use super::tell::report;
-use crate::apply::{file, root};
+use crate::apply::root;
 use crate::bundle::{Bundle, Entry, MAX_TAR};
 use crate::chain::chain;
 use crate::console::say;
 use crate::error::{Error, UseError};
 use crate::facts;
-use crate::handover::{self, Folder, HandoverError, staged};
+use crate::handover::{self, Folder, HandoverError, staged, units};
 use crate::source;
 use crate::status::{BundleState, Status};
 use crate::time::Deadline;
@@ -28,8 +26,6 @@ const LEFT: [(&str, &str); 2] = [
     ("imprint-units.service", include_str!("../../systemd/imprint-units.service")),
     ("imprint-available.service", include_str!("../../systemd/imprint-available.service")),
 ];
-const UNITS: &str = "run/systemd/system";
-const WANTS: &str = "run/systemd/system/multi-user.target.wants";
 /// How long the configuration server is asked to take the report of a failure: a person may wait for the prompt.
 const TELLING: Duration = Duration::from_secs(5);
 /// systemd.exec reads these once it has loaded a policy: a list of paths that get the labels of the policy (systemd 245).
@@ -38,12 +34,20 @@ const LABELS: (&str, &str) = ("run/systemd/relabel-extra.d", "imprint.relabel");
 /// Lays the bundle over the root at `new`. Does nothing if there is none, or if the root has it already.
 pub fn apply(machine: &Path, new: &Path) -> Result<(), Error> {
     let directory = machine.join(RUN_DIR);
+    let is_complete = handover::is_complete(&directory);
+    if is_complete {
+        tell_systemd(machine, new);
+    }
     let Some(left) = staged::read(&directory).map_err(UseError::from)? else {
-        if staged::is_anew(&directory) && !handover::is_complete(&directory) {
-            return Err(UseError::NoneInstead.into());
-        }
-        say(&format!("no bundle waits in {}, nothing to do", directory.display()));
-        return Ok(());
+        return match is_complete {
+            false if staged::is_anew(&directory) => Err(UseError::NoneInstead.into()),
+            false => {
+                say(&format!("no bundle waits in {}, nothing to do", directory.display()));
+                Ok(())
+            }
+            // Most payloads have the machine fetch no bundle, and need no word about it at each boot.
+            true => Ok(()),
+        };
     };
     let counter = left.description.counter;
     let _folder = Folder::open(&directory).map_err(UseError::from)?;
@@ -64,6 +68,14 @@ pub fn apply(machine: &Path, new: &Path) -> Result<(), Error> {
     let words = done?;
     say(&words);
     Ok(())
+}
+
+/// A root with systemd learns that the machine has its identity, also from an initramfs without systemd. The boot does not depend
+/// on that, so a failure is only told.
+fn tell_systemd(machine: &Path, new: &Path) {
+    if let Err(error) = units::leave_target(machine, Some(new)) {
+        say(&format!("no imprint.target in the real root: {}", chain(&error)));
+    }
 }
 
 /// Whether the root still has what was laid over it: somebody may have unmounted it and mounted it again since.
@@ -103,6 +115,23 @@ fn lay(machine: &Path, directory: &Path, new: &Path, counter: u64) -> Result<Str
 
 /// Writes into status.json how far the bundle has come. The bundle does not depend on that, so a failure is only told.
 pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
+    amend(machine, |status| {
+        let Some(bundle) = &mut status.bundle else { return };
+        match came {
+            Ok(BundleState::Applied) if bundle.state == BundleState::Available => {}
+            Ok(state) => (bundle.state, bundle.error) = (state, None),
+            Err(error) => {
+                if matches!(error, UseError::Lost { .. }) {
+                    bundle.state = BundleState::Staged;
+                }
+                bundle.error = Some(chain(error));
+            }
+        }
+    });
+}
+
+/// Changes status.json, for what a subcommand does after the run. Nothing depends on that, so a failure is only told.
+pub(super) fn amend(machine: &Path, change: impl FnOnce(&mut Status)) {
     let directory = machine.join(RUN_DIR);
     let changed = (|| -> Result<(), Error> {
         let text = source::text(machine, &format!("{RUN_DIR}/status.json"))?;
@@ -111,17 +140,9 @@ pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
             why: error.to_string(),
         };
         let mut status: Status = serde_json::from_str(&text).map_err(damaged)?;
-        if let Some(bundle) = &mut status.bundle {
-            match came {
-                Ok(BundleState::Applied) if bundle.state == BundleState::Available => return Ok(()),
-                Ok(state) => (bundle.state, bundle.error) = (state, None),
-                Err(error) => {
-                    if matches!(error, UseError::Lost { .. }) {
-                        bundle.state = BundleState::Staged;
-                    }
-                    bundle.error = Some(chain(error));
-                }
-            }
+        let before = status.clone();
+        change(&mut status);
+        if status != before {
             handover::restate(&directory, &status)?;
         }
         Ok(())
@@ -132,15 +153,7 @@ pub(super) fn record(machine: &Path, came: Result<BundleState, &UseError>) {
 }
 
 fn leave_units(machine: &Path) -> Result<(), UseError> {
-    for (name, text) in LEFT {
-        leave(machine, UNITS, name, text.as_bytes())?;
-        let wants = folder(machine, WANTS)?.join(name);
-        match symlink(format!("../{name}"), &wants) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(written(wants, error)),
-            _ => {}
-        }
-    }
-    Ok(())
+    Ok(LEFT.iter().try_for_each(|(name, text)| units::leave(machine, name, text, "multi-user.target"))?)
 }
 
 /// A policy gives labels to files as they are made, and these were made before there was one. On a root without SELinux nobody
@@ -150,24 +163,5 @@ fn leave_labels(machine: &Path, new: &Path, entries: &[Entry]) -> Result<(), Use
         return Ok(());
     }
     let list: String = entries.iter().map(|entry| format!("/{}\n", entry.path.as_str())).collect();
-    leave(machine, LABELS.0, LABELS.1, list.as_bytes())
-}
-
-fn leave(machine: &Path, place: &str, name: &str, text: &[u8]) -> Result<(), UseError> {
-    let folder = folder(machine, place)?;
-    file::replace(&folder, name, text, 0o644).map_err(|source| written(folder.join(name), source))
-}
-
-fn folder(machine: &Path, place: &str) -> Result<PathBuf, UseError> {
-    let path = machine.join(place);
-    let made = if fs::metadata(&path).is_ok_and(|there| there.is_dir()) {
-        Ok(())
-    } else {
-        DirBuilder::new().recursive(true).mode(0o755).create(&path)
-    };
-    made.map(|()| path.clone()).map_err(|source| written(path, source))
-}
-
-fn written(path: PathBuf, source: io::Error) -> UseError {
-    HandoverError::Write { path, source }.into()
+    Ok(units::put_file(machine, LABELS.0, LABELS.1, list.as_bytes())?)
 }

@@ -2,11 +2,11 @@
 //! available, or why it is not. Runs in the real root. Never changes a file there.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::RUN_DIR;
 use super::apply::record;
+use super::systemctl::{self, PATIENCE, Undone};
 use super::tell::report;
 use crate::apply::root;
 use crate::bundle::{UnitAction, Verb};
@@ -19,12 +19,8 @@ use crate::shown::Printable;
 use crate::status::BundleState;
 use crate::time::Deadline;
 
-/// How long systemctl may take for one unit. Units have their own limits, which are shorter as a rule.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// How long the server is asked, until the unit begins anew.
 const TELLING: Duration = Duration::from_secs(120);
-/// The time between two looks at whether it has ended.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts the units that were not started before, and reports. `early`: starts them, and leaves the rest to a later call.
 pub fn available(machine: &Path, early: bool) -> Result<(), Error> {
@@ -100,23 +96,10 @@ fn commands(verb: Verb) -> &'static [&'static [&'static str]] {
     }
 }
 
-/// systemctl writes what is wrong into the journal, behind the words of this program.
 fn systemctl(action: &UnitAction, words: &[&str]) -> Result<(), UseError> {
-    let mut command = Command::new("systemctl");
-    command.args(["--no-ask-password", "--quiet"]).args(words).stdin(Stdio::null()).stdout(Stdio::null());
-    let mut child = command.spawn().map_err(UseError::Systemctl)?;
-    let until = Deadline::after(PATIENCE);
-    loop {
-        match child.try_wait().map_err(UseError::Systemctl)? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(UseError::Unit { action: action.clone(), status }),
-            None if !until.expired() => std::thread::sleep(PAUSE),
-            None => {
-                // systemctl only waits for the job; systemd goes on with it.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(UseError::Late { action: action.clone(), waited: PATIENCE });
-            }
-        }
-    }
+    systemctl::tell(words).map_err(|undone| match undone {
+        Undone::Run(error) => UseError::Systemctl(error),
+        Undone::Failed(status) => UseError::Unit { action: action.clone(), status },
+        Undone::Late => UseError::Late { action: action.clone(), waited: PATIENCE },
+    })
 }

@@ -9,7 +9,7 @@ use crate::checkin::{self, Ask, Context};
 use crate::console::say;
 use crate::error::Error;
 use crate::handover::credential::{self, Left};
-use crate::handover::{self, Certificates, Folder, Pending, Private};
+use crate::handover::{self, Certificates, Folder, Pending, Private, units};
 use crate::identity::{Given, Identity};
 use crate::line::seal;
 use crate::payload::EstUrl;
@@ -112,8 +112,8 @@ fn adopt(
     })
 }
 
-/// Leaves the CA for services of the real root. The identity is complete without that, so a failure is reported and
-/// stops nothing.
+/// Leaves the CA for services of the real root, and the target that they are ordered behind. The identity is complete without
+/// them, so a failure is reported and stops nothing.
 fn leave_ca(pending: &mut Pending, door: &Door<'_>, ca: &[u8], detail: &mut String) {
     if !door.boot {
         return;
@@ -122,5 +122,8 @@ fn leave_ca(pending: &mut Pending, door: &Door<'_>, ca: &[u8], detail: &mut Stri
         Ok(Left::Ours | Left::Nothing) => {}
         Ok(left) => *detail = format!("{detail}; {left}"),
         Err(error) => *detail = format!("{detail}; no credential {}: {}", credential::NAME, chain(&error)),
+    }
+    if let Err(error) = units::leave_target(door.root, None) {
+        *detail = format!("{detail}; no imprint.target: {}", chain(&error));
     }
 }

@@ -9,25 +9,22 @@ use super::find::pin_of_machine;
 use crate::console::complain;
 use crate::error::Error;
 use crate::facts;
+use crate::finding;
+use crate::hex;
 use crate::line::admission::AdmissionKey;
-use crate::options;
+use crate::options::{self, Options};
 use crate::payload::{HardwareAddress, Payload};
 use crate::plan::{self, Plan, Scope};
-use crate::site::{SignedBy, SitePin};
+use crate::site::{self, SignedBy, SitePin};
 use crate::source::admission_key::{self, INSTALLED};
 use crate::source::{self, Found, SourceError, bundle_key};
 use crate::status::Status;
 use crate::time::Deadline;
 
 /// `imprint check`: shows the payload in a file, and who signed it. The site pin of this machine counts, as at a boot. A
-/// file with an admission key or a bundle key is shown, too; without a file, those of the image.
+/// file with an admission key or a bundle key is shown, too. Without a file, shows what the image has for every node.
 pub fn check(root: &Path, file: Option<&Path>) -> Result<String, Error> {
-    let Some(file) = file else {
-        let none = || format!("no admission key: there is neither /{} nor /{}\n", admission_key::PATH, INSTALLED);
-        let admission = admission_key::of_image(root)?.map_or_else(none, |key| key.to_string());
-        let bundle = bundle_key::of_image(root).map_err(SourceError::BundleKey)?;
-        return Ok(admission + &bundle.map(|key| key.to_string()).unwrap_or_default());
-    };
+    let Some(file) = file else { return of_image(root) };
     let found = source::file::named(file)?;
     if AdmissionKey::is_meant(found.bytes.expose()) {
         return Ok(admission_key::parsed(file.to_owned(), found.bytes.expose())?.to_string());
@@ -43,6 +40,29 @@ pub fn check(root: &Path, file: Option<&Path>) -> Result<String, Error> {
         SignedBy::Nobody => payload.to_string(),
         signed => format!("{payload}signed by  {signed}\n"),
     })
+}
+
+/// The files of an image that are the same for all nodes, each read as a boot reads it: what a boot would refuse is an error here.
+fn of_image(root: &Path) -> Result<String, Error> {
+    let pin = match site::pin(root)? {
+        Some(pin) => shown(&pin),
+        None => format!("no site pin: there is neither /{} nor /{}\n", site::PATH, site::INSTALLED),
+    };
+    let (links, _) = finding::links(&Options::parse("")?, root)?;
+    let network = match links.len() {
+        0 => format!("no network before the payload: there is no /{}\n", finding::PATH),
+        count => format!("network        {count} link(s) before the payload\n"),
+    };
+    let none = || format!("no admission key: there is neither /{} nor /{}\n", admission_key::PATH, INSTALLED);
+    let admission = admission_key::of_image(root)?.map_or_else(none, |key| key.to_string());
+    let bundle = bundle_key::of_image(root).map_err(SourceError::BundleKey)?;
+    Ok([pin, network, admission, bundle.map(|key| key.to_string()).unwrap_or_default()].concat())
+}
+
+/// One line for each CA and signer of the site.
+fn shown(pin: &SitePin) -> String {
+    let cas = pin.cas.iter().map(|digest| format!("site pin       CA {}\n", hex::encode(digest)));
+    cas.chain(pin.signers.iter().map(|signer| format!("site pin       signer {}\n", signer.kid()))).collect()
 }
 
 /// `imprint plan`: shows what the payload in a file would do on this machine.
@@ -61,7 +81,7 @@ pub fn status(root: &Path, reason: bool) -> Result<String, Error> {
     let text = source::text(root, &format!("{RUN_DIR}/status.json"))?;
     let status: Status = serde_json::from_str(&text)
         .map_err(|error| SourceError::Read { path, source: std::io::Error::other(error) })?;
-    Ok(if reason { status.reason() } else { status.to_string() })
+    Ok(if reason { status.reason() } else { status.to_string() + &super::swap::shown(root) })
 }
 
 /// A payload whose signature was judged by the site pin.

@@ -172,7 +172,7 @@ fn find_among(
 }
 
 /// The whole disks and optical drives, sorted by name. `/sys/block` does not list partitions.
-pub(super) fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
+pub(crate) fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
     let folder = root.join("sys/block");
     let failed = |source| SourceError::Read { path: folder.clone(), source };
     let entries = match folder.read_dir() {
@@ -192,7 +192,7 @@ pub(super) fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
 }
 
 /// Whether the device is on a USB bus, by its path in sysfs. Anybody who is near the machine can plug a USB medium in.
-fn may_be_usb(root: &Path, device: &str) -> bool {
+pub(crate) fn may_be_usb(root: &Path, device: &str) -> bool {
     // The bus is not known, so the device may be on USB.
     let Ok(target) = root.join("sys/block").join(device).read_link() else { return true };
     target.components().any(|part| {

@@ -49,7 +49,9 @@ pub fn decode(
     machine: Option<Confidential>,
 ) -> Result<(Payload, SignedBy), Unusable> {
     let aad = found.fresh.map_or_else(|| signed::aad(None), |fresh| fresh.aad());
-    let decoded = vouched(found.bytes.expose(), pin, &aad);
+    let judged = |bytes: &[u8]| vouched(bytes, pin, &aad);
+    let bytes = found.bytes.expose();
+    let decoded = judged(bytes).map_err(|error| cut_short(bytes, error, &judged));
     let (payload, signed) = match decoded {
         Err(_) if found.cut => return Err(SourceError::CmdlineCut.into()),
         decoded => decoded?,
@@ -86,6 +88,34 @@ pub fn judge(pin: &SitePin, fits: Fits) -> Option<Judge> {
     }))
 }
 
+/// The error for bytes that end in zeros, which no payload does: what else is wrong with them comes from that.
+fn cut_short(
+    bytes: &[u8],
+    error: Unusable,
+    judged: &dyn Fn(&[u8]) -> Result<(Payload, SignedBy), Unusable>,
+) -> Unusable {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
+    let is_cause = match &error {
+        Unusable::Payload(DecodeError { problem, .. }) => match problem {
+            // Zeros are items of CBOR, too, so the map may end among them. Behind a whole payload they are something else.
+            Problem::Trailing(extra) => {
+                bytes.get(..bytes.len().saturating_sub(*extra)).is_some_and(|first| judged(first).is_err())
+            }
+            Problem::Form(_) | Problem::TooLong(_) => false,
+            _ => true,
+        },
+        Unusable::Signature(SignatureError::Wrong { .. }) => true,
+        Unusable::Signature(_) | Unusable::Source(_) => false,
+    };
+    if is_cause && bytes.len().saturating_sub(end) >= ZEROS {
+        return DecodeError { offset: end, place: String::new(), problem: Problem::Zeros }.into();
+    }
+    error
+}
+
+/// So many zeros, in bytes, are no part of a payload: its last items are texts, digests, keys and signatures.
+const ZEROS: usize = 16;
+
 fn vouched(bytes: &[u8], pin: Option<&SitePin>, aad: &[u8]) -> Result<(Payload, SignedBy), Unusable> {
     // A payload in another form, such as base64, may well be signed. So the error names the form, not a missing
     // signature.
@@ -95,4 +125,41 @@ fn vouched(bytes: &[u8], pin: Option<&SitePin>, aad: &[u8]) -> Result<(Payload, 
     let signed = is_signed(bytes).then(|| Signed::decode(bytes)).transpose()?;
     let signed = site::judge(signed.as_ref(), pin, aad)?;
     Ok((Payload::unwrapped(bytes)?, signed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
+
+    fn decoded(bytes: Vec<u8>) -> Result<(), Unusable> {
+        let origin = Origin::File("payload".into());
+        let found = Found { origin, bytes: Secret::new(bytes), cut: false, fresh: None };
+        decode(&found, None, None).map(|_| ())
+    }
+
+    /// The accident: an archive was cut short at a block of TFTP, and the kernel has filled the file with zeros.
+    #[test]
+    fn a_payload_whose_end_is_zeros_was_cut_short() {
+        decoded(TYPICAL.to_vec()).unwrap();
+        let mut said = 0;
+        for end in 3..TYPICAL.len() - ZEROS {
+            let mut bytes = TYPICAL[..end].to_vec();
+            bytes.resize(TYPICAL.len(), 0);
+            // A cut within the last text or byte string may leave something that decodes; a signature would not fit it.
+            let Err(error) = decoded(bytes) else { continue };
+            let Unusable::Payload(DecodeError { offset, problem: Problem::Zeros, .. }) = error else {
+                panic!("{end}: {error:?}")
+            };
+            assert!(offset <= end, "{offset} of {end}");
+            said += 1;
+        }
+        assert!(said > TYPICAL.len() * 3 / 4, "{said} of {}", TYPICAL.len());
+        // Zeros behind a whole payload are something else.
+        let longer = [TYPICAL, &[0; 512]].concat();
+        let Err(Unusable::Payload(error)) = decoded(longer) else { panic!("it decodes") };
+        assert_eq!(error.problem, Problem::Trailing(512));
+    }
 }

@@ -73,8 +73,8 @@ fn is_mirror(block: &[u8; 136]) -> bool {
     }
 }
 
-/// The name of the first mark that is there.
-fn marked(
+/// The name of the first mark that is there: offset in bytes, magic number of at most eight bytes, name.
+pub fn marked(
     device: &mut (impl Read + Seek),
     marks: impl Iterator<Item = (u64, &'static [u8], &'static str)>,
 ) -> Result<Option<&'static str>, VolumeError> {

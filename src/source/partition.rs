@@ -11,11 +11,15 @@ pub use error::TableError;
 
 use super::medium::{VolumeError, is_end, read_at};
 use crate::checksum::crc32;
+use crate::hex;
 use crate::order;
 
 /// The type of a partition that holds a payload: [`crate::medium::PARTITION_TYPE`], as it stands on the disk (the first
 /// three fields are little-endian: UEFI Specification 2.10, appendix A).
 const OUR_TYPE: [u8; 16] = on_disk(crate::medium::PARTITION_TYPE);
+/// The type of a partition for swap space of Linux, in a GPT (UAPI.2, Discoverable Partitions Specification) and in an MBR.
+const SWAP_TYPE: [u8; 16] = on_disk("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
+const SWAP_KIND: u8 = 0x82;
 /// The name of a partition that holds a payload. Case does not matter.
 pub(super) const OUR_NAME: &str = "IMPRINT";
 
@@ -44,7 +48,10 @@ pub struct Partition {
     extended: bool,
     /// The name in a GPT; empty in an MBR.
     pub name: String,
+    /// What `root=PARTUUID=` names: the GUID of its entry, or the number of the disk in its MBR and its own.
+    pub unique: String,
     ours: bool,
+    swap: bool,
 }
 
 impl Table {
@@ -75,6 +82,11 @@ impl Partition {
         self.ours
     }
 
+    /// Whether its type says that it is for swap space.
+    pub fn is_swap(&self) -> bool {
+        self.swap
+    }
+
     fn holds(&self, start: u64) -> bool {
         !self.extended && self.start <= start && self.start != FIRST_TRACK && start < self.end
     }
@@ -98,7 +110,10 @@ pub fn table(device: &mut (impl Read + Seek)) -> Result<Option<Table>, VolumeErr
     }
     let Logical { partitions: inner, fault } = logical(device, &partitions)?;
     let fault = misplaced(&partitions, 0, bytes / 512).or(fault);
-    let partitions = [partitions, inner].concat();
+    let mut partitions = [partitions, inner].concat();
+    // block/partitions/msdos.c, set_info
+    let disk = u32::from_le_bytes(sector.get(440..444).and_then(|four| four.try_into().ok()).unwrap_or_default());
+    partitions.iter_mut().for_each(|one| one.unique = format!("{disk:08x}-{:02x}", one.number));
     let table = Table { name: "a partition table (MBR)", partitions, beside: Vec::new(), fault };
     Ok(Some(table).filter(|table| !table.partitions.is_empty()))
 }
@@ -137,7 +152,8 @@ impl Entry {
     fn partition(&self, number: u32, base: u64) -> Partition {
         let start = base.saturating_add(self.start);
         let (end, extended) = (start.saturating_add(self.sectors), self.is_extended());
-        Partition { number, start, end, extended, name: String::new(), ours: false }
+        let swap = self.kind == SWAP_KIND;
+        Partition { number, start, end, extended, name: String::new(), unique: String::new(), ours: false, swap }
     }
 
     /// block/partitions/msdos.c, is_extended_partition
@@ -378,7 +394,9 @@ impl Header {
                 end: last.saturating_add(1).saturating_mul(sectors),
                 extended: false,
                 ours: kind == OUR_TYPE || name.eq_ignore_ascii_case(OUR_NAME),
+                swap: kind == SWAP_TYPE,
                 name,
+                unique: entry.get(16..32).and_then(|guid| guid.first_chunk()).map(as_text).unwrap_or_default(),
             });
         }
         Ok(partitions)
@@ -412,6 +430,13 @@ pub(super) fn read(device: &mut (impl Read + Seek), offset: u64, bytes: &mut [u8
         Err(error) if is_end(&error) => Ok(false),
         read => read.map(|()| true),
     }
+}
+
+/// The text of a GUID as it stands on a disk, whose first three fields are little-endian.
+fn as_text(guid: &[u8; 16]) -> String {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = *guid;
+    let [i, j, k, l, m, n, o, p] = rest;
+    hex::uuid(&[d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p])
 }
 
 /// A GUID as it stands on a disk, from its text of 36 characters.

@@ -4,6 +4,7 @@
 //! Nobody vouches for the medium, so the agent treats the process's answer as untrusted bytes.
 
 pub mod keys;
+mod swap;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -51,6 +52,8 @@ pub struct Wanted<'a> {
 /// The words for [`Wanted::partitions`].
 const WITH_PARTITIONS: &str = "partitions";
 const WHOLE: &str = "whole";
+/// The word for partitions with the marker of swap space.
+const SWAP_SPACE: &str = "swap";
 /// The words for a key in the place of payloads, and its place.
 const KEYS: [(&str, Place); 2] = [("key", Place::Key), ("bundle-key", Place::BundleKey)];
 
@@ -76,6 +79,13 @@ impl Reader {
         let word = KEYS.iter().find(|(_, known)| *known == place).map(|(word, _)| *word);
         let mut command = Command::new(program);
         command.arg(WORD).arg(node).arg(word.ok_or(io::ErrorKind::InvalidInput)?);
+        Reader::begin(command)
+    }
+
+    /// Begins to look for partitions with the marker of swap space on the drive of a device node.
+    pub fn for_swap(program: &Path, node: &Path) -> io::Result<Reader> {
+        let mut command = Command::new(program);
+        command.arg(WORD).arg(node).arg(SWAP_SPACE);
         Reader::begin(command)
     }
 
@@ -135,14 +145,16 @@ impl Drop for Reader {
 enum Task<'a> {
     Payload(Wanted<'a>),
     Key(Place),
+    Swap,
 }
 
-/// The reader process: `read-drive NODE whole|partitions LABEL…`, or `read-drive NODE key|bundle-key`. It writes its answer to standard
+/// The reader process: `read-drive NODE whole|partitions LABEL…`, or `read-drive NODE key|bundle-key|swap`. It writes its answer to standard
 /// output.
 pub fn serve(words: &[&str]) -> io::Result<()> {
     let (node, task) = match words {
         [node, WHOLE, labels @ ..] => (node, Task::Payload(Wanted { labels, partitions: false })),
         [node, WITH_PARTITIONS, labels @ ..] => (node, Task::Payload(Wanted { labels, partitions: true })),
+        [node, SWAP_SPACE] => (node, Task::Swap),
         [node, word] => {
             let place = KEYS.iter().find(|(known, _)| known == word).map(|(_, place)| *place);
             (node, Task::Key(place.ok_or(io::ErrorKind::InvalidInput)?))
@@ -169,6 +181,7 @@ fn read(node: &Path, task: Task<'_>) -> Answer {
             let medium = match task {
                 Task::Payload(wanted) => look(&mut device, wanted, filtered),
                 Task::Key(place) => keys::look(&mut device, place, filtered),
+                Task::Swap => swap::look(&mut device, filtered),
             };
             match medium {
                 Ok(medium) => Answer::Medium(medium),

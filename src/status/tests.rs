@@ -24,6 +24,7 @@ fn frozen_status() {
         enrolment: None,
         key_code: None,
         bundle: None,
+        root: None,
         steps: vec![step("source", "config-drive sr0 (IMPRINT)")],
     };
     let json = r#"{"version":1,"outcome":"failed","exit_code":16,"error":{"stage":"network","message":"no carrier on eth0"},"origin":"config-drive sr0 (IMPRINT)","payload_id":"00112233445566778899aabbccddeeff","name":"node1","key_code":null,"steps":[{"name":"source","started_us":1250000,"duration_us":412345,"detail":"config-drive sr0 (IMPRINT)"}]}"#;
@@ -81,6 +82,7 @@ fn frozen_node() {
         not_after: "2026-11-23T00:00:00Z".to_owned(),
         network: Some(NodeNetwork::from(&link)),
         renewal: None,
+        root_sha256: None,
     };
     let json = r#"{"version":1,"name":"node1","payload_id":"00112233445566778899aabbccddeeff","hostname":"node1","key_code":"Q9W1-DFWF-077Y-MGA1","not_after":"2026-11-23T00:00:00Z","network":{"link":"eth0","mac":"52:54:00:12:34:56","mtu":1500,"addresses":["192.0.2.10/24"],"routes":[{"to":"0.0.0.0/0","via":"192.0.2.1","metric":null}],"dns":["192.0.2.53"],"search":["example.org"]}}"#;
     assert_eq!(serde_json::to_string(&node).unwrap(), json);

@@ -345,14 +345,55 @@ fn the_agent_shows_a_key() {
         assert_eq!(code, Some(11), "{shown}");
         assert!(shown.contains(why), "{shown}");
     }
-    // Of the machine itself. `imprint check` has no other root than /, so the library is asked.
+    // Of an image, or of the machine itself.
     let root = root();
-    assert_eq!(
-        run::check(root.path(), None).unwrap(),
-        "no admission key: there is neither /imprint/key nor /etc/imprint/key\n"
-    );
+    let none = "no admission key: there is neither /imprint/key nor /etc/imprint/key\n";
+    assert!(run::check(root.path(), None).unwrap().contains(none));
     fs::write(root.path().join(PATH), &*made.pem).unwrap();
-    assert!(run::check(root.path(), None).unwrap().contains(&KeyCode::of(&made.public).to_string()));
+    let code = KeyCode::of(&made.public).to_string();
+    assert!(run::check(root.path(), None).unwrap().contains(&code));
+}
+
+/// The accident: a file that no boot accepts goes into an image, and every machine of the site stops. `imprint check --image`
+/// shows what an image has for all nodes, and says which of its files is wrong.
+#[test]
+fn what_an_image_has_for_all_nodes_is_checked_before_it_is_packed() {
+    let root = root();
+    let check = || {
+        let output = Command::new(programs::agent()).args(["check", "--image"]).arg(root.path()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, shown) = check();
+    let nothing = "no site pin: there is neither /imprint/site nor /etc/imprint/site\n\
+                   no network before the payload: there is no /imprint/network\n\
+                   no admission key: there is neither /imprint/key nor /etc/imprint/key\n";
+    assert_eq!((code, shown.as_str()), (Some(0), nothing));
+    let digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let signers = include_str!("../data/site-signers");
+    let identity = imprint::age::Identity::from_bytes(&[7; 32]).to_text();
+    let made = MadeKey::new().unwrap();
+    for (name, good, broken, words) in [
+        ("site", format!("{digest}\n{signers}"), "0123\n", "line 1 is wrong"),
+        ("key", made.pem.to_string(), "-----BEGIN PUBLIC KEY-----\n", "admission key"),
+        ("bundle-key", identity.to_string(), "AGE-SECRET-KEY-1QQ\n", "bundle key"),
+    ] {
+        let path = root.path().join("imprint").join(name);
+        for (text, want) in [(broken, 11), ("", 11), (good.as_str(), 0)] {
+            fs::write(&path, text).unwrap();
+            let (code, shown) = check();
+            assert_eq!(code, Some(want), "{name}: {text:?}: {shown}");
+            let named = shown.contains(&path.display().to_string());
+            assert!(want == 0 || named, "{name}: {shown}");
+            assert!(text != broken || shown.contains(words), "{name}: {shown}");
+        }
+    }
+    let (_, shown) = check();
+    assert!(shown.starts_with(&format!("site pin       CA {digest}\nsite pin       signer ")), "{shown}");
+    assert!(!shown.contains(identity.trim_end()), "{shown}");
+    let network = root.path().join("imprint/network");
+    fs::write(&network, "cbor").unwrap();
+    let (code, shown) = check();
+    assert!(code == Some(11) && shown.contains(&network.display().to_string()), "{shown}");
 }
 
 /// The frames that a node sends, one after the other, with their digits.

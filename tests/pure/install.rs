@@ -68,6 +68,8 @@ fn everything_is_installed_and_nothing_else() {
         let mode = if name.ends_with(".sh") { 0o755 } else { 0o644 };
         (format!("usr/lib/dracut/modules.d/50imprint/{name}"), mode)
     }));
+    want.extend(names("initramfs").map(|name| (format!("usr/share/initramfs-tools/{name}"), 0o755)));
+    want.extend(names("mkinitcpio").map(|name| (format!("usr/lib/initcpio/{name}"), 0o755)));
     want.extend(names("man").map(|name| {
         let section = name.rsplit_once('.').unwrap().1;
         (format!("usr/share/man/man{section}/{name}"), 0o644)
@@ -101,10 +103,16 @@ fn units_and_module_name_the_places_where_the_files_are() {
         }
     }
     assert!(programs >= 5, "{programs}");
-    let module =
-        fs::read_to_string(destination.path().join("usr/lib/dracut/modules.d/50imprint/module-setup.sh")).unwrap();
-    for place in ["/usr/bin/imprint", "/usr/lib/systemd/system/imprint.service"] {
-        assert!(is_there(place) && module.contains(&format!(":-{place}}}")), "{place}");
+    let unit = "/usr/lib/systemd/system/imprint.service";
+    for (builder, places) in [
+        ("usr/lib/dracut/modules.d/50imprint/module-setup.sh", &["/usr/bin/imprint", unit][..]),
+        ("usr/share/initramfs-tools/hooks/imprint", &["/usr/bin/imprint"]),
+        ("usr/lib/initcpio/install/imprint", &["/usr/bin/imprint", unit]),
+    ] {
+        let text = fs::read_to_string(destination.path().join(builder)).unwrap();
+        for place in places {
+            assert!(is_there(place) && text.contains(&format!(":-{place}}}")), "{builder}: {place}");
+        }
     }
 }
 

@@ -31,9 +31,12 @@ fn units_can_do_little_but_their_job() {
     for (unit, most, page) in [
         ("imprint-host.service", 25, "docs/host.md"),
         ("imprint-renew.service", 30, "docs/est.md"),
+        ("imprint-reload.service", 25, "docs/consumers.md"),
         ("imprint.service", 60, "docs/images.md"),
         ("imprint-root.service", 50, "docs/images.md"),
         ("imprint-apply.service", 65, "docs/images.md"),
+        ("imprint-swap.service", 52, "docs/images.md"),
+        ("imprint-netroot.service", 65, "docs/images.md"),
         ("imprint-available.service", 30, "docs/images.md"),
         ("imprint-units.service", 25, "docs/images.md"),
     ] {
@@ -57,9 +60,11 @@ fn the_boot_has_no_sandbox_that_would_take_its_job_away() {
         lines.filter_map(|line| line.split('=').next().map(ToOwned::to_owned)).collect()
     };
     let (initramfs, root) = (keys("imprint.service"), keys("imprint-root.service"));
-    let apply = keys("imprint-apply.service");
+    let (apply, netroot) = (keys("imprint-apply.service"), keys("imprint-netroot.service"));
     // What an overlay does for programs, it does with the rights of who has mounted it.
-    assert!(!apply.iter().any(|key| key == "CapabilityBoundingSet"), "imprint-apply.service");
+    for mounts in [&apply, &netroot] {
+        assert!(!mounts.iter().any(|key| key == "CapabilityBoundingSet"), "{mounts:?}");
+    }
     for key in [
         "ProtectSystem",
         "ProtectHome",
@@ -88,6 +93,7 @@ fn the_boot_has_no_sandbox_that_would_take_its_job_away() {
         let is_there = |keys: &[String]| keys.iter().any(|found| found == key);
         assert!(!is_there(&initramfs), "{key}=");
         assert!(!is_there(&apply) || key == "IPAddressDeny", "imprint-apply.service: {key}=");
+        assert!(!is_there(&netroot), "imprint-netroot.service: {key}=");
         // In the real root the unit reads no drive, and the devices that it uses are there from the start.
         assert!(!is_there(&root) || ["DeviceAllow", "DevicePolicy"].contains(&key), "imprint-root.service: {key}=");
     }
@@ -103,12 +109,16 @@ fn every_line_that_orders_a_unit_has_a_reason() {
         "imprint.service",
         "imprint-root.service",
         "imprint-apply.service",
+        "imprint-swap.service",
+        "imprint-netroot.service",
         "imprint-available.service",
         "imprint-units.service",
+        "imprint-reload.service",
+        "imprint.target",
     ] {
         let text = std::fs::read_to_string(format!("{FOLDER}/{unit}")).unwrap();
         let (_, section) = text.split_once("[Unit]\n").unwrap();
-        let (section, _) = section.split_once("\n[Service]").unwrap();
+        let section = section.split("\n[").next().unwrap();
         let mut has_reason = false;
         for line in section.lines() {
             let orders = ORDERS.iter().any(|order| line.starts_with(order));
@@ -145,6 +155,29 @@ fn units_of_a_bundle_start_without_the_network() {
     assert!(!apply.iter().any(|line| line.starts_with("IPAddressDeny=")));
 }
 
+/// What speaks to the network has no capability, and what has one speaks to nobody but systemd.
+#[test]
+fn the_capability_that_reloads_is_not_where_the_network_is() {
+    let lines = |unit: &str| {
+        let text = std::fs::read_to_string(format!("{FOLDER}/{unit}")).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let (renew, reload) = (lines("imprint-renew.service"), lines("imprint-reload.service"));
+    let has = |lines: &[String], wanted: &str| lines.iter().any(|line| line == wanted);
+    assert!(has(&renew, "CapabilityBoundingSet=") && has(&renew, "RestrictAddressFamilies=AF_INET AF_INET6"));
+    for line in [
+        "CapabilityBoundingSet=CAP_SYS_ADMIN",
+        "RestrictAddressFamilies=AF_UNIX",
+        "IPAddressDeny=any",
+        "InaccessiblePaths=-/run/imprint/private",
+        "After=imprint-renew.service",
+    ] {
+        assert!(has(&reload, line), "{line}");
+    }
+    // Also when the renewal has failed, or was not due: what failed before is tried again.
+    assert!(has(&renew, "Wants=imprint-reload.service"));
+}
+
 /// A word that is misspelt is a sandbox that is not there: systemd passes it over with a line in the journal.
 #[test]
 fn systemd_knows_every_line_of_the_units() {
@@ -163,10 +196,14 @@ fn systemd_knows_every_line_of_the_units() {
         "imprint.service",
         "imprint-root.service",
         "imprint-apply.service",
+        "imprint-swap.service",
+        "imprint-netroot.service",
         "imprint-available.service",
         "imprint-units.service",
         "imprint-renew.service",
         "imprint-renew.timer",
+        "imprint-reload.service",
+        "imprint.target",
         "imprint-host.service",
     ] {
         assert_eq!(verify(&format!("{FOLDER}/{unit}")), Vec::<String>::new(), "{unit}");

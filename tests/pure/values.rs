@@ -78,7 +78,11 @@ fn status_and_node_json_are_as_the_page_says() {
     let names = |heading: &str| -> Vec<String> { rows(&page, heading).iter().map(|row| row[0].to_owned()).collect() };
     assert_eq!(
         names("## status.json"),
-        json_items("Status", "", &[("Failure", "error"), ("BundleStatus", "bundle"), ("Step", "steps")])
+        json_items(
+            "Status",
+            "",
+            &[("Failure", "error"), ("BundleStatus", "bundle"), ("RootStatus", "root"), ("Step", "steps")]
+        )
     );
     // The maps of `network.routes` stand in its row.
     let node = json_items("Node", "", &[("NodeNetwork", "network"), ("NodeRenewal", "renewal")]);
@@ -186,6 +190,8 @@ fn every_file_that_is_handed_over_is_on_both_pages() {
         ("APPLIED", ""),
         ("STARTED", ""),
         ("ANEW", ""),
+        ("SWAP", ""),
+        ("RELOADED", ""),
         ("TAR", "private/"),
     ] {
         let name = constants.iter().find(|(found, value)| found == constant && !value.ends_with('s'));

@@ -141,8 +141,11 @@ def main() -> int:
     check("the signers' lines of a site pin are the frozen ones", pin == (DATA / "site-signers").read_text())
     schema.validate_cbor(cbor2.dumps(TYPICAL | {17: {0: 2, 3: True, 4: bytes(32)}}, canonical=True))
     check("pycddl accepts a bundle key on a stick", True)
+    schema.validate_cbor(cbor2.dumps(TYPICAL | {18: bytes(32)}, canonical=True))
+    check("pycddl accepts the digest of a root", True)
     for what, broken in (
-        ("unknown critical key", TYPICAL | {18: 0}),
+        ("unknown critical key", TYPICAL | {19: 0}),
+        ("a digest of a root of 31 bytes", TYPICAL | {18: bytes(31)}),
         ("a bundle key of 31 bytes", TYPICAL | {17: {0: 0, 1: bytes(31)}}),
         ("least counter 0", TYPICAL | {17: {0: 1, 2: 0}}),
         ("pull false", TYPICAL | {17: {0: 2, 3: False}}),

@@ -2,6 +2,7 @@
 //! the console is only shown when there is no report.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -19,14 +20,17 @@ pub enum Kernel {
     Stable,
     /// The newest of backports.
     Backports,
-    /// The release's own for all machines. The other two are made for clouds and have no USB.
+    /// The release's own for all machines. The others are made for clouds and have no USB.
     Generic,
+    /// The release's own for another machine: QEMU's `virt` with EFI and ACPI, whose SPCR table names the console. Its initramfs is
+    /// that of scripts/arm64-images, whatever [`Machine::init`] says.
+    Arm64,
 }
 
-/// The init of the initramfs that dracut built.
+/// The init of the initramfs, and the builder of its image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Init {
-    /// systemd, with imprint's unit.
+    /// systemd, with imprint's unit, by dracut.
     Systemd,
     /// dracut's own shell scripts, with imprint's hooks.
     Plain,
@@ -35,10 +39,26 @@ pub enum Init {
     SystemdNg,
     /// The shell scripts, in the same way.
     PlainNg,
+    /// The agent itself: an image by `imprint-host image`, with a shell for the report of a stopped boot.
+    Bare,
+    /// The shell scripts of initramfs-tools, with MODULES=most and busybox.
+    InitramfsTools,
+    /// The same with MODULES=list and without busybox.
+    InitramfsToolsList,
     /// systemd, by the later dracut, with a live root: a squashfs on the disk, under an overlay.
     SystemdLive,
     /// The shell scripts, in the same way.
     PlainLive,
+}
+
+/// What brings kernel and initramfs.
+enum Start {
+    /// QEMU.
+    Direct,
+    /// The machine's firmware, and what that loads.
+    Firmware,
+    /// A boot loader that QEMU starts like a kernel, with this file as its initramfs.
+    Loader(PathBuf, PathBuf),
 }
 
 /// A machine to boot once.
@@ -50,6 +70,8 @@ pub struct Machine {
     extra: Vec<(String, Vec<u8>)>,
     archive: Vec<u8>,
     initrd: Option<PathBuf>,
+    /// It starts from this medium, in a device of this kind, and QEMU loads no kernel.
+    medium: Option<(PathBuf, &'static str)>,
     rtc: String,
     cpu: &'static str,
     network: bool,
@@ -61,6 +83,7 @@ pub struct Machine {
     base: Option<PathBuf>,
     /// Whether the firmware is EFI. It starts the packed kernel, not the ELF file.
     efi: bool,
+    start: Start,
     limit: Duration,
 }
 
@@ -69,12 +92,24 @@ pub struct Report {
     parts: BTreeMap<String, String>,
     /// Everything on the serial console.
     pub console: String,
+    init: Init,
     /// The seconds of this machine's clock in which the guest ran.
     ran: RangeInclusive<u64>,
 }
 
+/// What every machine has on its kernel command line. The kernel tries whether timer interrupts come, and panics if the
+/// host gives it no time for them (arch/x86/kernel/apic/io_apic.c, check_timer).
+pub const WORDS: &str = "console=ttyS0 panic=-1 mitigations=off no_timer_check root=LABEL=imprint-root rootfstype=ext4";
+
 /// The longest a boot may take. Emulated boots take 8 to 20 s, and several times that on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(400);
+
+/// Program, processor and words for QEMU.
+const ARM64: (&str, &str, [&str; 6]) = (
+    "qemu-system-aarch64",
+    "cortex-a72",
+    ["-M", "virt", "-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd", "-device", "virtio-rng-pci"],
+);
 
 impl Machine {
     /// A machine with a disk for the real root, a network on which this machine's loopback is 10.0.2.2, and a clock that
@@ -88,6 +123,7 @@ impl Machine {
             extra: Vec::new(),
             archive: Vec::new(),
             initrd: None,
+            medium: None,
             rtc: "2019-01-02T03:04:05".to_owned(),
             // QEMU 7.2 emulates cmpxchg16b wrongly, and Linux 6.12's slab allocator uses it. Without the flag, Linux avoids
             // it.
@@ -99,6 +135,7 @@ impl Machine {
             root: None,
             base: None,
             efi: false,
+            start: Start::Direct,
             limit: LIMIT,
         }
     }
@@ -184,6 +221,14 @@ impl Machine {
         self
     }
 
+    /// Starts from a medium by its own boot loader, which has kernel, initramfs and command line. `device`: `ide-cd`, or
+    /// `usb-storage`.
+    #[must_use]
+    pub fn medium(mut self, image: &Path, device: &'static str) -> Machine {
+        self.medium = Some((image.to_owned(), device));
+        self
+    }
+
     /// Time of the machine's real-time clock at power-on, UTC.
     #[must_use]
     pub fn rtc(mut self, base: &str) -> Machine {
@@ -235,6 +280,20 @@ impl Machine {
         self.qemu(&["-drive", code, "-drive", &variables])
     }
 
+    /// Lets the firmware find what to boot, with [`WORDS`] on the kernel command line. It says on the console what it does.
+    #[must_use]
+    pub fn from_firmware(mut self) -> Machine {
+        self.start = Start::Firmware;
+        self.qemu(&["-machine", "graphics=off"])
+    }
+
+    /// Starts a boot loader, and lets it find what to boot, with [`WORDS`] on the kernel command line.
+    #[must_use]
+    pub fn from_loader(mut self, loader: &Path, file: &Path) -> Machine {
+        self.start = Start::Loader(loader.to_owned(), file.to_owned());
+        self.qemu(&["-machine", "graphics=off"])
+    }
+
     /// Another limit than that of a boot, for a machine that waits for others.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Machine {
@@ -251,7 +310,7 @@ impl Machine {
 
     /// Boots the machine and waits for its report.
     pub fn boot(self) -> Report {
-        let (cut, limit) = (self.cut, self.limit);
+        let (cut, limit, init) = (self.cut, self.limit, self.init);
         let began = Timestamp::system().as_secs();
         let (qemu, files) = self.start();
         let ended = qemu.wait(limit, &|| cut && files.text("report").contains("@@ end"));
@@ -260,7 +319,16 @@ impl Machine {
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         assert!(ended, "the machine did not end within {limit:?}; its console:\n{}", tail.join("\n"));
         assert!(report.contains("@@ end"), "the machine sent no report; its console:\n{}", tail.join("\n"));
-        Report { parts: parts(&report), console, ran: began..=Timestamp::system().as_secs() }
+        Report { parts: parts(&report), console, init, ran: began..=Timestamp::system().as_secs() }
+    }
+
+    /// Boots a machine that ends without a report, for example because its kernel panics: what its console says.
+    pub fn dies(self) -> String {
+        let limit = self.limit;
+        let (qemu, files) = self.without_quiet().start();
+        assert!(qemu.wait(limit, &|| false), "the machine did not end; its console:\n{}", files.text("console"));
+        assert!(!files.text("report").contains("@@ end"), "the machine has reported:\n{}", files.text("report"));
+        files.text("console")
     }
 
     /// Boots the machine, and cuts its power as soon as `when` returns true.
@@ -279,14 +347,18 @@ impl Machine {
         let images = images(self.kernel, self.init);
         let files = Files(tempfile::tempdir().unwrap());
         let (console, report) = (files.0.path().join("console"), files.0.path().join("report"));
-        let initramfs = self.initrd.clone().unwrap_or_else(|| self.initramfs(&images, files.0.path()));
-        // The kernel tries whether timer interrupts come, and panics if the host gives it no time for them
-        // (arch/x86/kernel/apic/io_apic.c, check_timer).
-        let mut append = format!(
-            "console=ttyS0 panic=-1 {}mitigations=off no_timer_check root=LABEL=imprint-root rootfstype=ext4 {}",
-            if self.quiet { "quiet " } else { "" },
-            self.append
-        );
+        let arm64 = self.kernel == Kernel::Arm64;
+        let quiet = if self.quiet { " quiet" } else { "" };
+        // With panic= initramfs-tools restarts the machine, where it would have a shell. A check of the root, which is read-only,
+        // would fail and take its time. EFI names the console of the arm64 machine.
+        let words = match (self.init, arm64) {
+            (_, true) => WORDS.replace("console=ttyS0 ", "").replace("no_timer_check ", ""),
+            (Init::InitramfsTools | Init::InitramfsToolsList, _) => {
+                WORDS.replace("panic=-1", "sysctl.kernel.panic=-1 fsck.mode=skip")
+            }
+            _ => WORDS.to_owned(),
+        };
+        let mut append = format!("{words}{quiet} {}", self.append);
         // Boot loaders cut a line that is too long (cmdline_size in Documentation/arch/x86/boot.rst). QEMU does not, and
         // the kernel then copies it without its terminating NUL (arch/x86/kernel/head64.c, copy_bootdata).
         append.truncate(imprint::options::CMDLINE_MAX);
@@ -296,17 +368,12 @@ impl Machine {
             Some(image) => format!("file={},if=none,id=root,format=raw", image.display()),
             None => format!("file={},if=none,id=root,format=raw,readonly=on", images.join("root").display()),
         };
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu, "-m", "512", "-display", "none", "-nodefaults"])
+        let (program, cpu) = if arm64 { (ARM64.0, ARM64.1) } else { ("qemu-system-x86_64", self.cpu) };
+        let mut qemu = Command::new(program);
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", cpu, "-m", "512", "-display", "none", "-nodefaults"])
+            .args(arm64.then_some(ARM64.2).iter().flatten())
             .args(["-no-reboot", "-rtc", &format!("base={}", self.rtc)])
-            .arg("-kernel")
-            .arg(match self.efi {
-                true => images.join("vmlinux").canonicalize().unwrap().with_file_name("vmlinuz"),
-                false => images.join("vmlinux"),
-            })
-            .arg("-initrd")
-            .arg(initramfs)
-            .args(["-append", &append, "-serial", "chardev:console"])
+            .args(["-serial", "chardev:console"])
             .args(["-chardev", &format!("{chardev},id=console,{file}={}", console.display())])
             .args(["-device", "virtio-serial-pci", "-chardev", &format!("file,id=report,path={}", report.display())])
             .args(["-device", "virtserialport,chardev=report,name=imprint.test"])
@@ -320,10 +387,40 @@ impl Machine {
             )
             .args(&self.arguments)
             .stdin(Stdio::null());
-        (Running(qemu.spawn().expect("qemu-system-x86_64: run scripts/install-needs vm")), files)
+        match &self.medium {
+            Some((image, device)) => {
+                let drive = format!("file={},if=none,id=medium,format=raw,readonly=on", image.display());
+                qemu.args(["-drive", &drive])
+                    .args((*device == "usb-storage").then_some(["-device", "qemu-xhci"]).iter().flatten());
+                qemu.args(["-device", &format!("{device},drive=medium,bootindex=0")]);
+            }
+            None => {
+                qemu.args(self.boots(&images, files.0.path(), &append));
+            }
+        }
+        (
+            Running(qemu.spawn().unwrap_or_else(|error| panic!("{program}: {error}: run scripts/install-needs vm"))),
+            files,
+        )
+    }
+
+    /// What QEMU is told of kernel, initramfs and words.
+    fn boots(&self, images: &Path, work: &Path, append: &str) -> Vec<OsString> {
+        let (kernel, initramfs) = match &self.start {
+            Start::Firmware => return Vec::new(),
+            Start::Loader(loader, file) => {
+                return ["-kernel".into(), loader.into(), "-initrd".into(), file.into()].into();
+            }
+            Start::Direct if self.efi => (packed(images), self.initramfs(images, work)),
+            Start::Direct => (images.join("vmlinux"), self.initramfs(images, work)),
+        };
+        ["-kernel".into(), kernel.into(), "-initrd".into(), initramfs.into(), "-append".into(), append.into()].into()
     }
 
     fn initramfs(&self, images: &Path, work: &Path) -> PathBuf {
+        if let Some(file) = &self.initrd {
+            return file.clone();
+        }
         let base = self.base.clone().unwrap_or_else(|| images.join("initramfs"));
         if self.extra.is_empty() && self.archive.is_empty() {
             return base;
@@ -365,6 +462,11 @@ impl Report {
 
     /// The agent's exit code.
     pub fn exit_code(&self) -> u8 {
+        if self.init == Init::Bare {
+            // Nobody but process 1 sees it, and that goes on to a root only after 0 (src/init.rs, `part`).
+            assert_ne!(self.ended_in(), "emergency", "a bare image that was stopped has its exit code on no file");
+            return 0;
+        }
         self.part("exit").parse().unwrap_or_else(|_| panic!("exit code: {}", self.part("exit")))
     }
 
@@ -465,9 +567,25 @@ pub fn initramfs(kernel: Kernel, init: Init) -> PathBuf {
     images(kernel, init).join("initramfs")
 }
 
+/// The kernel as the distribution packs it, which boot loaders start.
+pub fn vmlinuz(kernel: Kernel, init: Init) -> PathBuf {
+    packed(&images(kernel, init))
+}
+
+fn packed(images: &Path) -> PathBuf {
+    images.join("vmlinux").canonicalize().unwrap().with_file_name("vmlinuz")
+}
+
+/// The root that machines with this kernel and init have on their disk, as an image: `squashfs` or `erofs`.
+pub fn root_image(kernel: Kernel, init: Init, kind: &str) -> PathBuf {
+    images(kernel, init).join(format!("root.{kind}"))
+}
+
 /// The folder of images that `make test-vm` has made. Fails if they are stale.
 fn images(kernel: Kernel, init: Init) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
     let kernel = match kernel {
+        Kernel::Arm64 => return made_by(&mut Command::new(folder.join("arm64-images"))),
         Kernel::Stable => "stable",
         Kernel::Backports => "backports",
         Kernel::Generic => "generic",
@@ -477,11 +595,17 @@ fn images(kernel: Kernel, init: Init) -> PathBuf {
         Init::Plain => "plain",
         Init::SystemdNg => "systemd-ng",
         Init::PlainNg => "plain-ng",
+        Init::Bare => "bare",
+        Init::InitramfsTools => "initramfs-tools",
+        Init::InitramfsToolsList => "initramfs-tools-list",
         Init::SystemdLive => "systemd-ng-live",
         Init::PlainLive => "plain-ng-live",
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/vm-images");
-    let output = Command::new(script).args([kernel, init]).output().unwrap();
+    made_by(Command::new(folder.join("vm-images")).args([kernel, init]))
+}
+
+fn made_by(script: &mut Command) -> PathBuf {
+    let output = script.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "images are missing: run make test-vm\n{errors}");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())

@@ -16,7 +16,7 @@ pub(super) fn file(path: &str, text: &str) -> Entry {
 }
 
 /// A machine whose boot leaves this bundle, as if it had fetched it.
-fn with(site: &Site, kernel: Kernel, entries: Vec<Entry>) -> Machine {
+pub(super) fn with(site: &Site, kernel: Kernel, entries: Vec<Entry>) -> Machine {
     let bundle = Bundle::new(NodeName::try_from("node1").unwrap(), 7, Vec::new(), entries).unwrap();
     let description = Description {
         version: staged::VERSION,
@@ -93,6 +93,11 @@ fn the_root_has_the_files_plain_by_a_later_dracut() {
     is_laid(Init::PlainNg, Kernel::Stable);
 }
 
+#[test]
+fn the_root_has_the_files_with_initramfs_tools() {
+    is_laid(Init::InitramfsTools, Kernel::Stable);
+}
+
 /// The boot is stopped in the initramfs, with the reason, and the root is as it was.
 #[track_caller]
 fn is_stopped(report: &Report, words: &str) {
@@ -109,6 +114,14 @@ fn a_bundle_that_does_not_fit_stops_the_boot_with_systemd() {
     let site = Site::typical();
     let entries = vec![file("etc/imprint-laid", "laid\n"), file("etc/os-release/x", "")];
     let report = with(&site, Kernel::Stable, entries).boot();
+    is_stopped(&report, "the bundle has a directory etc/os-release, and the root has a file there; make a bundle");
+}
+
+#[test]
+fn a_bundle_that_does_not_fit_stops_the_boot_with_initramfs_tools() {
+    let site = Site::typical();
+    let entries = vec![file("etc/imprint-laid", "laid\n"), file("etc/os-release/x", "")];
+    let report = with(&site, Kernel::Stable, entries).init(Init::InitramfsTools).boot();
     is_stopped(&report, "the bundle has a directory etc/os-release, and the root has a file there; make a bundle");
 }
 

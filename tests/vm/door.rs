@@ -103,6 +103,11 @@ fn over_tcp_with_the_key_of_the_image() {
     let_in(&report, "image-key", "line tcp:10.0.2.2:");
 }
 
+pub(super) fn ip(words: &str) {
+    let output = Command::new("ip").args(words.split(' ')).output().expect("this test needs iproute2");
+    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The tap device is a fact of the hypervisor, and no other port of the bridge hears a frame of it.
 #[test]
 fn over_ethernet_frames_at_a_tap_device() {
@@ -119,8 +124,7 @@ fn over_ethernet_frames_at_a_tap_device() {
         "link set s0 up",
         "link set s1 up",
     ] {
-        let output = Command::new("ip").args(words.split(' ')).output().expect("this test needs iproute2");
-        assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+        ip(words);
     }
     let spy = sys::packet_socket(nix::net::if_::if_nametoindex("s1").unwrap(), ETHERTYPE).unwrap();
     let mut door = Door::new("bind = { tap = \"tap0\", serial = \"VM-0001\" }\nadmit = \"wire\"");
@@ -147,7 +151,7 @@ fn over_a_unix_socket_of_the_hypervisor() {
 }
 
 /// Ends with the test.
-struct Ends(Child);
+pub(super) struct Ends(pub(super) Child);
 
 impl Drop for Ends {
     fn drop(&mut self) {

@@ -120,7 +120,7 @@ fn a_later_dracut_plain() {
     later_dracut(Init::PlainNg, Kernel::Stable);
 }
 
-/// Either dracut, with a pin that the agent would refuse on every machine.
+/// Each builder, with a pin that the agent would refuse on every machine.
 #[test]
 fn a_site_pin_that_is_none_ends_the_build() {
     let work = tempfile::tempdir().unwrap();
@@ -129,17 +129,44 @@ fn a_site_pin_that_is_none_ends_the_build() {
     let kernel = String::from_utf8(kernel.stdout).unwrap();
     let site = work.path().join("site");
     std::fs::write(&site, "0123456789abcdef\n").unwrap();
-    for flavour in ["plain", "plain-ng"] {
+    for (builder, flavour) in
+        [("dracut-image", "plain"), ("dracut-image", "plain-ng"), ("initramfs-tools-image", "list")]
+    {
         let image = work.path().join("image");
-        let build = Command::new(script("dracut-image"))
+        let build = Command::new(script(builder))
             .args([flavour, kernel.trim()])
             .arg(&image)
             .env("IMPRINT_SITE", &site)
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&build.stderr).into_owned();
-        let want = format!("imprint: {}: line 1 is wrong; it must be the SHA-256 of a CA certificate", site.display());
+        let want = format!("site pin {}: line 1 is wrong; it must be the SHA-256 of a CA certificate", site.display());
         assert!(!build.status.success() && said.contains(&want), "{flavour}: {said}");
         assert!(!image.exists());
+    }
+}
+
+/// The accident: the disk of the boot server was full, and TFTP tells nobody how long a file should be (docs/pxe.md).
+#[test]
+fn an_archive_that_was_cut_short_is_said_to_be_one() {
+    let site = Site::new(Node { enrol: "each-boot", ..NODE });
+    let archive = imprint_host::cpio::archive(&site.payload).unwrap();
+    // One block of TFTP: the end of the file is missing, and the kernel fills the file with zeros.
+    let cut = archive.get(..512).unwrap();
+    let report = machine(Kernel::Stable).init(Init::Plain).initramfs_archive(cut).boot();
+    stopped(&report, 12, "payload", "nothing but zeros from here on; the payload was cut short");
+    assert_eq!(site.certificates_issued(), 0);
+}
+
+/// Nothing of imprint is there to say anything. The kernel does, and does not start again by itself.
+#[test]
+fn an_image_that_was_cut_short_stops_in_a_panic() {
+    let work = tempfile::tempdir().unwrap();
+    let image = std::fs::read(vm::initramfs(Kernel::Stable, Init::Plain)).unwrap();
+    let cut = work.path().join("initramfs.img");
+    std::fs::write(&cut, image.get(..image.len() / 4).unwrap()).unwrap();
+    let console = machine(Kernel::Stable).init(Init::Plain).initrd(&cut).dies();
+    for words in ["Initramfs unpacking failed: ", "Kernel panic - not syncing: "] {
+        assert!(console.contains(words), "{console}");
     }
 }

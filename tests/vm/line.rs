@@ -9,12 +9,12 @@ use imprint_tests::programs;
 use crate::*;
 
 /// A host with one node, which has no network, and a place for sockets.
-struct Host {
+pub(super) struct Host {
     work: tempfile::TempDir,
 }
 
 impl Host {
-    fn new() -> Host {
+    pub(super) fn new() -> Host {
         let work = tempfile::tempdir().unwrap();
         let url = EstUrl::try_from("https://est.example.org:8443/.well-known/est").unwrap();
         let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
@@ -29,7 +29,7 @@ impl Host {
     }
 
     /// `imprint-host inject node1` with these words.
-    fn inject(&self, words: &[&str]) -> Inject {
+    pub(super) fn inject(&self, words: &[&str]) -> Inject {
         let mut command = Command::new(programs::host());
         command.arg("--dir").arg(self.path("state")).args(["inject", "node1", "--timeout", "400s"]).args(words);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -37,7 +37,7 @@ impl Host {
     }
 
     /// The certificate that the store has for the node.
-    fn certificate_of(&self, report: &Report) {
+    pub(super) fn certificate_of(&self, report: &Report) {
         let state = State::open(&self.path("state")).unwrap();
         let log = state.store.log(100).unwrap();
         let events: Vec<&str> = log.iter().map(|row| row.event.as_str()).collect();
@@ -47,11 +47,11 @@ impl Host {
 }
 
 /// Does not outlive its test.
-struct Inject(Option<Child>);
+pub(super) struct Inject(Option<Child>);
 
 impl Inject {
     /// Exit code and what it told.
-    fn ended(mut self) -> (Option<i32>, String) {
+    pub(super) fn ended(mut self) -> (Option<i32>, String) {
         let output = self.0.take().unwrap().wait_with_output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
@@ -69,7 +69,7 @@ impl Drop for Inject {
 pub(super) const SMBIOS: [&str; 2] = ["-smbios", "type=1,serial=VM-0001"];
 
 /// What a machine without a network has to come up with.
-fn certified(host: &Host, report: &Report, told: &(Option<i32>, String), origin: &str) {
+pub(super) fn certified(host: &Host, report: &Report, told: &(Option<i32>, String), origin: &str) {
     assert_eq!(told.0, Some(0), "{}\n{}", told.1, report.console);
     assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
     let status = report.status();
@@ -82,13 +82,13 @@ fn certified(host: &Host, report: &Report, told: &(Option<i32>, String), origin:
 }
 
 /// A unix socket at the machine's console, as virsh console has one.
-fn console(host: &Host) -> (String, String) {
+pub(super) fn console(host: &Host) -> (String, String) {
     let socket = host.path("console");
     (format!("socket,path={},server=on,wait=off", socket.display()), format!("unix:{}", socket.display()))
 }
 
 /// A unix socket at another port of the machine: a chardev of the name `line`.
-fn second_line(host: &Host) -> (String, String) {
+pub(super) fn second_line(host: &Host) -> (String, String) {
     let socket = host.path("line");
     let chardev = format!("socket,id=line,path={},server=on,wait=off", socket.display());
     (chardev, format!("unix:{}", socket.display()))
@@ -103,13 +103,13 @@ fn sane(report: &Report) {
 }
 
 /// Nobody says where: the host hears the agent on the console, and calls.
-#[test]
-fn the_console_itself() {
+#[track_caller]
+fn the_console_itself(init: Init, kernel: Kernel) {
     let host = Host::new();
     let (chardev, line) = console(&host);
     let log = host.path("log");
     let inject = host.inject(&["--line", &line, "--call", "--log", log.to_str().unwrap()]);
-    let report = Machine::new(Kernel::Stable).without_network().qemu(&SMBIOS).console(&chardev).boot();
+    let report = Machine::new(kernel).init(init).without_network().qemu(&SMBIOS).console(&chardev).boot();
     certified(&host, &report, &inject.ended(), "line ttyS0");
     sane(&report);
     let log = std::fs::read_to_string(log).unwrap();
@@ -118,6 +118,21 @@ fn the_console_itself() {
     // is text, and the agent's words follow on its line.
     let is_frame = |line: &str| line.len() > 20 && line.starts_with('#') && !line.contains("imprint: ");
     assert!(!log.lines().any(is_frame), "{log}");
+}
+
+#[test]
+fn boots_systemd_serial() {
+    the_console_itself(Init::Systemd, Kernel::Stable);
+}
+
+#[test]
+fn boots_plain_serial() {
+    the_console_itself(Init::Plain, Kernel::Backports);
+}
+
+#[test]
+fn boots_initramfs_tools_serial() {
+    the_console_itself(Init::InitramfsTools, Kernel::Stable);
 }
 
 /// While the console is a line systemd's status lines are off: afterwards systemd says as much as before, and where it

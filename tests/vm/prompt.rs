@@ -33,14 +33,14 @@ pub(super) fn types(line: &mut std::os::unix::net::UnixStream, words: &str) {
     line.write_all(format!("{words}\n").as_bytes()).unwrap();
 }
 
-const REASON: &str = "source: no payload found (no file /imprint/payload); bring one where imprint.source= says: \
+pub(super) const REASON: &str = "source: no payload found (no file /imprint/payload); bring one where imprint.source= says: \
                       /imprint/payload in the initramfs (imprint-host payload NODE --as cpio); or boot with imprint=auto to \
                       go on without";
 /// How long an answer may take before the same is typed again.
 pub(super) const SOON: Duration = Duration::from_secs(10);
 /// Of dracut's shell without systemd.
 pub(super) const PROMPT: &str = "dracut:/# ";
-const WHAT_TO_DO: &str = "imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
+pub(super) const WHAT_TO_DO: &str = "imprint: \"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; \
                           then \"systemctl default\" boots on, or \"exit\" in an image without systemd";
 
 /// Types it, and again when nothing was said for so long, until an answer comes: what is typed while sulogin or a shell begins,
@@ -68,7 +68,7 @@ pub(super) fn types_until(
 }
 
 /// An emulated line loses and doubles a letter now and then, when the machine that emulates it is busy.
-fn is_nearly(line: &str, want: &str) -> bool {
+pub(super) fn is_nearly(line: &str, want: &str) -> bool {
     let words: Vec<&str> = want.split(' ').collect();
     let there = words.iter().filter(|word| line.contains(**word)).count();
     there * 10 >= words.len() * 8

@@ -36,13 +36,17 @@ fn disk(site: &Site, payload: Payload) -> PathBuf {
             symlink(to, changed.join("etc/imprint/payload")).unwrap();
         }
     }
-    let unit = std::fs::read(tree("systemd/imprint-root.service")).unwrap();
-    put("usr/lib/systemd/system/imprint-root.service", &unit, 0o644);
-    // `systemctl enable` makes the link that the unit's [Install] section asks for.
-    assert!(String::from_utf8_lossy(&unit).ends_with("[Install]\nWantedBy=sysinit.target\n"));
     let wants = changed.join("etc/systemd/system/sysinit.target.wants");
     std::fs::create_dir_all(&wants).unwrap();
-    symlink("/usr/lib/systemd/system/imprint-root.service", wants.join("imprint-root.service")).unwrap();
+    for name in ["imprint-root.service", "imprint.target"] {
+        let unit = std::fs::read(tree("systemd").join(name)).unwrap();
+        put(&format!("usr/lib/systemd/system/{name}"), &unit, 0o644);
+        // `systemctl enable imprint-root.service` makes the links that the [Install] sections of both ask for.
+        let install = String::from_utf8(unit).unwrap().split_once("\n[Install]\n").unwrap().1.to_owned();
+        assert!(install.starts_with("WantedBy=sysinit.target\n"), "{install}");
+        assert!(name == "imprint.target" || install.ends_with("\nAlso=imprint.target\n"), "{install}");
+        symlink(format!("/usr/lib/systemd/system/{name}"), wants.join(name)).unwrap();
+    }
     // The emergency shell reports and ends, instead of waiting for a person.
     let emergency = "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/usr/bin/test-report emergency\n\
                      ExecStopPost=/usr/bin/systemctl poweroff --force --force\n";
@@ -76,6 +80,7 @@ fn from_a_file_on_the_root_to_a_certificate() {
     // The service mounted it, and every process sees it.
     assert!(report.part("key").starts_with("-----BEGIN PRIVATE KEY-----"), "{all}");
     assert_eq!(report.part("hostname"), "node1");
+    assert_eq!(report.part("target"), "ActiveState=active");
     assert!(report.part("unit").contains("Address=10.0.2.15/24"), "{}", report.part("unit"));
     assert_eq!(report.part("folder"), "", "the payload is spent");
     assert_eq!(report.status().steps.last().unwrap().name, "spent");
@@ -100,6 +105,7 @@ fn a_file_that_everybody_can_read_stops_the_real_root() {
     assert!(message.contains("/etc/imprint/payload has mode 0644"), "{message}");
     assert!(report.part("service").contains("ExecMainStatus=11"), "{}\n{all}", report.part("service"));
     assert_eq!(report.part("folder"), "payload");
+    assert_eq!(report.part("target"), "ActiveState=inactive", "this machine has no identity");
     assert!(!report.part("multi-user").contains("=active"), "{all}");
     assert_eq!(site.certificates_issued(), 0);
 }

@@ -1,6 +1,7 @@
 //! The arguments of `imprint-host`, as clap parses them. Runs no command.
 
 pub(super) mod bundle;
+pub(super) mod image;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -97,6 +98,8 @@ pub(super) enum Command {
         #[arg(short, long)]
         output: PathBuf,
     },
+    /// Make a complete initramfs whose /init is the agent
+    Image(image::ImageArgs),
     /// Show what images and nodes need to know of this site: URLs, site pin, CA
     Show,
     /// Approve a request that waits: compare the code with the one on the node's console

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bundles::BundleError;
+use crate::image::ImageError;
 use crate::load::LoadError;
 use crate::output::OutputError;
 use crate::record::RecordError;
@@ -98,6 +99,9 @@ pub enum CliError {
     /// The file with the network of an image is invalid.
     #[error(transparent)]
     Network(RecordError),
+    /// An image was not made.
+    #[error(transparent)]
+    Image(Box<ImageError>),
     /// The file of `--lines` is invalid.
     #[error(transparent)]
     Lines(RecordError),

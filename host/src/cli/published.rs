@@ -2,6 +2,7 @@
 //! be added, and none may change. Never holds a secret, and prints nothing.
 
 mod bundle;
+mod image;
 
 use base64ct::{Base64, Encoding};
 use imprint::key_code::KeyCode;
@@ -11,6 +12,7 @@ pub(super) use bundle::{
     BundleDiff, BundleEntry, BundleKept, BundleLine, BundleMade, BundlePart, BundleRenewed, BundleShown, BundleSide,
     BundlesSigned,
 };
+pub(super) use image::{ImageFile, ImageModule};
 
 /// `init`
 #[derive(Serialize)]

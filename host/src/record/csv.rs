@@ -9,8 +9,18 @@ use super::RecordError;
 use super::template::{Template, bare_value, escaped};
 
 /// Columns whose cell is one string.
-const STRINGS: [&str; 9] =
-    ["name", "hostname", "key", "enrol", "validity", "admit", "bundle_key", "bundle_approve", "bundle_recipient"];
+const STRINGS: [&str; 10] = [
+    "name",
+    "hostname",
+    "key",
+    "enrol",
+    "validity",
+    "admit",
+    "bundle_key",
+    "bundle_approve",
+    "bundle_recipient",
+    "root_sha256",
+];
 /// Columns whose cell is a list, separated by semicolons.
 const LISTS: [&str; 5] = ["subject", "sans", "usages", "issuers", "admission_key"];
 /// Columns whose cell is true or false.
@@ -218,7 +228,7 @@ mod tests {
         assert_eq!(
             problem("name,rack\nnode1,7\n", ""),
             "nodes.csv:1: rack: unknown column; known: name, hostname, key, enrol, validity, admit, bundle_key, \
-             bundle_approve, bundle_recipient, subject, sans, usages, issuers, admission_key, claims_suffice, bundle_pull, bind.uuid, bind.serial, bind.tap, bind.vm, bind.macs, \
+             bundle_approve, bundle_recipient, root_sha256, subject, sans, usages, issuers, admission_key, claims_suffice, bundle_pull, bind.uuid, bind.serial, bind.tap, bind.vm, bind.macs, \
              bind.cid; others must be used as \"{rack}\" in the template"
         );
         assert_eq!(problem("name,name\n", ""), "nodes.csv:1: name: a column of this name is there already");

@@ -27,6 +27,7 @@ enrol = "each-boot"
 validity = "12h"
 usages = ["serverAuth", "clientAuth"]
 issuers = ["000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"]
+root_sha256 = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 
 [bind]
 uuid = "00010203-0405-0607-0809-0a0b0c0d0e0f"
@@ -83,6 +84,7 @@ fn everything() {
     assert_eq!(record.validity, Duration::from_secs(12 * 3600));
     assert_eq!(record.usages, [Usage::Client, Usage::Server]);
     assert_eq!(record.issuers, [std::array::from_fn(|i| i as u8)]);
+    assert_eq!(record.root, Some(std::array::from_fn(|i| i as u8)));
     let binding = record.binding.unwrap();
     assert_eq!(binding.uuid, Some(std::array::from_fn(|i| i as u8)));
     assert_eq!((binding.macs.len(), binding.serial.as_deref()), (2, Some("SN-0042")));
@@ -139,7 +141,7 @@ fn an_error_names_file_line_and_key() {
             "colour = 1",
             "node1.toml:3: colour: unknown key; known here: name, subject, sans, hostname, key, enrol, bind, admit, \
              claims_suffice, admission_key, bundle_key, bundle_approve, bundle_recipient, bundle_pull, network, validity, \
-             usages, issuers, set",
+             usages, issuers, root_sha256, set",
         ),
         ("hostname = 7", "node1.toml:3: hostname: want a string, not integer"),
         (
@@ -153,6 +155,7 @@ fn an_error_names_file_line_and_key() {
         ("validity = \"1s\"", "node1.toml:3: validity: 1s, want 5m to 3650d"),
         ("usages = []", "node1.toml:3: usages: an empty list; leave it out for clientAuth"),
         ("usages = [\"any\"]", "node1.toml:3: usages[0]: \"any\" is not one of clientAuth, serverAuth"),
+        ("root_sha256 = \"00\"", "node1.toml:3: root_sha256: \"00\" is not a SHA-256 digest of 64 hexadecimal digits"),
         ("issuers = [\"00\"]", "node1.toml:3: issuers[0]: \"00\" is not a SHA-256 digest of 64 hexadecimal digits"),
         ("sans = \"dns:x\"", "node1.toml:3: sans: want a list [ ], not string"),
         ("sans = [\"x\"]", "node1.toml:3: sans[0]: want dns:NAME, ip:ADDRESS, uri:URI or email:ADDRESS"),

@@ -32,6 +32,11 @@ pub(super) fn is_mount_point(path: &Path) -> Result<bool, RootError> {
     Ok(rows()?.iter().any(|row| row.point == path))
 }
 
+/// The source of what is mounted at this path itself: of the uppermost, where there are several.
+pub(in crate::apply) fn source_at(path: &Path) -> Result<Option<String>, RootError> {
+    Ok(rows()?.into_iter().rfind(|row| row.point == path).map(|row| row.source))
+}
+
 /// The device numbers of this program's overlays, wherever they are. A directory of an overlay has that of the overlay.
 pub(super) fn devices() -> Result<Vec<u64>, RootError> {
     Ok(rows()?.into_iter().filter(Row::is_ours).map(|row| row.device).collect())

@@ -49,6 +49,7 @@ pub(in crate::payload) fn encode(payload: &Payload) -> Zeroizing<Vec<u8>> {
     }
     root.list(key::SIGNERS, &payload.signers, |signer| Value::Bytes(signer.spki().to_vec()));
     root.some(key::BUNDLE, payload.bundle.as_ref().map(bundle::terms_value));
+    root.some(key::ROOT, payload.root.map(|digest| Value::Bytes(digest.to_vec())));
     let mut value = root.value();
     for extension in &payload.extensions {
         cbor::restore(&mut value, extension);

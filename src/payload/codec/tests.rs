@@ -129,6 +129,7 @@ fn typical() -> Payload {
         })),
         signers: vec![],
         bundle: None,
+        root: None,
         extensions: vec![],
     }
 }
@@ -139,6 +140,19 @@ fn frozen_typical() {
     assert_eq!(decode(TYPICAL).unwrap(), typical());
     assert_eq!(*typical().encode(), TYPICAL);
     assert!(TYPICAL.len() <= 640, "a typical payload has to fit a kernel command line: {} bytes", TYPICAL.len());
+}
+
+/// If this test fails, do not change it: you have changed version 1.
+#[test]
+fn frozen_root() {
+    let payload = Payload { root: Some(std::array::from_fn(|i| i as u8)), ..typical() };
+    let bytes = payload.encode();
+    // The map has one entry more, and everything else is as it was.
+    let (first, rest) = TYPICAL.split_first().unwrap();
+    let item = [&[0x12, 0x58, 0x20][..], &(0..32).collect::<Vec<u8>>()].concat();
+    assert_eq!(*bytes, [&[first + 1][..], rest, &item].concat());
+    assert_eq!(decode(&bytes).unwrap(), payload);
+    assert!(payload.to_string().contains("\nroot       sha256 000102"), "{payload}");
 }
 
 /// If this test fails, do not change it: you have changed version 1.
@@ -340,8 +354,8 @@ fn every_item_is_checked_by_name_and_place() {
         ),
         (with(15, int(0)), "byte 583, key type: 0, want 1 to 4 (P-256 is written by leaving the key out)"),
         (
-            with(18, int(0)),
-            "byte 583, ?: unknown critical key 18; the payload is newer than this program, update the image",
+            with(19, int(0)),
+            "byte 583, ?: unknown critical key 19; the payload is newer than this program, update the image",
         ),
         (with(-25, int(0)), "byte 0: map key -25, want -24 to 23"),
         (changed(|map| drop(map.insert(text("x"), int(0)))), "byte 0: a map key that is not an integer"),

@@ -1,0 +1,282 @@
+//! The agent as `/init` of a bare image: an image that has no other program. Process 1 mounts what a system needs, has the drivers
+//! loaded, runs the boot, and enters the root or starts the program that follows; or it says what went wrong and asks at a prompt.
+//!
+//! Process 1 itself only starts processes and waits for them. Whatever reads bytes that others vouch for, loads drivers or may hang with a
+//! device is a process of its own, which starts this program again: a fault there ends that process, and its reason stands at the
+//! prompt. Process 1 never exits: the kernel would panic, and the reason would be gone.
+
+mod children;
+mod devices;
+mod error;
+mod load;
+mod mounts;
+mod names;
+mod prompt;
+mod root;
+mod switch;
+
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use nix::sys::reboot::RebootMode;
+
+pub use error::{Ended, InitError, LoadError};
+
+use crate::chain::chain;
+use crate::console::{complain, say};
+use crate::handover::{self, staged};
+use crate::options::{BootWords, ImageWords, Rescue, Root};
+use crate::source::{self, unpacked};
+use children::{Children, Task};
+use prompt::Typed;
+
+/// What a bare image needs beside the agent, by its path in the image: modules that are loaded first, one name a line.
+pub const LISTED: &str = "imprint/modules";
+/// The folder in which process 1 keeps what only the initramfs needs ([`crate::uevent::LOADER`]).
+const FOLDER: &str = crate::uevent::LOADER;
+/// Where the root is mounted.
+const SYSROOT: &str = "sysroot";
+/// The folder of the hand-over.
+const RUN_DIR: &str = "run/imprint";
+/// How long the reason stands on the console before the machine reboots or is switched off.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Begins process 1 again at the prompt, after a fault.
+const AGAIN: &str = "imprint-init-again";
+/// Modules that are listed, and after them those that devices need.
+const LOAD_LISTED: &str = "init-listed";
+const LOAD_DEVICES: &str = "init-devices";
+/// Finds and mounts the root.
+const MOUNT_ROOT: &str = "init-root";
+
+/// Does what this process was started for, if the words of its command line say that it is part of `/init`. `None`: they do not.
+/// `words`: all of them, the name of the program first.
+pub fn called(words: &[String]) -> Option<ExitCode> {
+    let (program, words) = words.split_first()?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let name = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let root = Path::new("/");
+    if std::process::id() == 1 && (name == "init" || words.first() == Some(&AGAIN)) {
+        first(words.strip_prefix(&[AGAIN]).and_then(|rest| rest.first().copied()))
+    }
+    let result = match words.as_slice() {
+        // The kernel asks for a module by a name or an alias ("fs-ext4"): kernel/kmod.c, call_modprobe.
+        words if name == "modprobe" => return Some(load::modprobe(root, words)),
+        [LOAD_LISTED] => load::listed(root),
+        [LOAD_DEVICES] => load::devices(root),
+        [MOUNT_ROOT] => root::mount(root),
+        [names::WORD, node] => return Some(names::serve(node)),
+        [prompt::WORD, tty, words @ ..] => return Some(prompt::start(tty, words)),
+        _ => return None,
+    };
+    Some(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let reason = format!("hand-over: {}", chain(&error));
+            complain(&reason);
+            // An error is ignored: the line above is on the console.
+            let _ = std::fs::write(root.join(FOLDER).join(REASON), reason);
+            ExitCode::from(EXIT_CODE)
+        }
+    })
+}
+
+/// The exit code of the stage hand-over, which all of this belongs to.
+const EXIT_CODE: u8 = 19;
+/// The file in [`FOLDER`] with the reason of a process that has failed.
+const REASON: &str = "reason";
+
+/// Process 1. `fault`: what ended the one before.
+fn first(fault: Option<&str>) -> ! {
+    // A panic would end process 1, and the kernel with it.
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let reason = format!("internal error at {place}; please report it");
+        let error = Command::new(children::PROGRAM).args([AGAIN, &reason]).exec();
+        complain(&format!("{reason}; and the program did not start again: {error}"));
+        children::rest()
+    }));
+    let root = Path::new("/");
+    let notes = mounts::prepare(root);
+    let children = match Children::begin() {
+        Ok(children) => children,
+        Err(error) => {
+            complain(&format!("process 1 cannot wait for others: {error}"));
+            children::rest()
+        }
+    };
+    notes.iter().for_each(|note| complain(note));
+    let words = boot_words(root);
+    let mut one = One { root, children, words, loads: false };
+    let mut failed = match fault {
+        Some(fault) => InitError::Fault(fault.to_owned()),
+        None => one.boot(),
+    };
+    loop {
+        failed = one.rescue(&failed);
+    }
+}
+
+/// The words for whoever leaves the initramfs. Files of the image that cannot be read have none: `imprint run` refuses them.
+fn boot_words(root: &Path) -> BootWords {
+    let image = source::cmdline::of_image(root).unwrap_or_else(|_| ImageWords::default());
+    let cmdline = source::cmdline::text(root).unwrap_or_default();
+    BootWords::of(&image, &cmdline)
+}
+
+/// Process 1 at work.
+struct One<'a> {
+    root: &'a Path,
+    children: Children,
+    words: BootWords,
+    /// The process that loads drivers was started.
+    loads: bool,
+}
+
+impl One<'_> {
+    /// The whole boot. Returns only if it fails.
+    fn boot(&mut self) -> InitError {
+        match self.try_boot() {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    fn try_boot(&mut self) -> Result<std::convert::Infallible, InitError> {
+        self.load()?;
+        self.part("imprint run", &["run"])?;
+        self.leave()
+    }
+
+    /// Has the drivers loaded: those that are listed now, and those of the devices while the boot goes on.
+    fn load(&mut self) -> Result<(), InitError> {
+        if std::mem::replace(&mut self.loads, true) {
+            return Ok(());
+        }
+        if self.root.join(LISTED).exists()
+            && let Err(error) = self.part("loading modules", &[LOAD_LISTED])
+        {
+            // They are listed because the machine needs them; the next attempt loads them again.
+            self.loads = false;
+            return Err(error);
+        }
+        load::busy(self.root, true);
+        self.children.helper(&[LOAD_DEVICES]).map_err(|source| InitError::Start { what: "loading drivers", source })
+    }
+
+    /// Lays the bundle over the root, and goes there.
+    fn leave(&mut self) -> Result<std::convert::Infallible, InitError> {
+        if let Some(next) = self.words.next.clone() {
+            self.bundle("/")?;
+            return self.start(&next);
+        }
+        match &self.words.root {
+            None => return Err(InitError::NoRoot),
+            Some(Root::Imprint) => self.part("imprint root", &["root", "--to", "/sysroot"])?,
+            Some(_) => self.part("mounting the root", &[MOUNT_ROOT])?,
+        }
+        let init = switch::init(&self.root.join(SYSROOT), self.words.init.as_deref())?;
+        self.bundle("/sysroot")?;
+        self.children.end_helpers();
+        switch::enter(self.root, SYSROOT, &init)
+    }
+
+    fn bundle(&mut self, root: &str) -> Result<(), InitError> {
+        let directory = self.root.join(RUN_DIR);
+        if matches!(staged::read(&directory), Ok(None)) && !staged::is_anew(&directory) {
+            return Ok(());
+        }
+        self.part("imprint apply", &["apply", "--root", root])
+    }
+
+    /// What `imprint.next=` names.
+    fn start(&mut self, next: &[String]) -> Result<std::convert::Infallible, InitError> {
+        let Some((program, arguments)) = next.split_first() else { return Err(InitError::NoRoot) };
+        let failed = |source| InitError::Next { program: program.clone(), source };
+        switch::is_program(&switch::resolved(self.root, program).map_err(failed)?).map_err(failed)?;
+        if matches!(program.rsplit('/').next(), Some("init" | "systemd")) {
+            self.children.end_helpers();
+            switch::forget(self.root);
+            return Err(failed(Command::new(program).args(arguments).exec()));
+        }
+        say(&format!("starting {program}"));
+        let task = Task { program, words: &arguments.iter().map(String::as_str).collect::<Vec<_>>(), tty: None };
+        let ended = self.children.run(&task).map_err(failed)?;
+        Err(InitError::NextEnded { program: program.clone(), ended })
+    }
+
+    /// Runs a part of the boot in a process of its own.
+    fn part(&mut self, what: &'static str, words: &[&str]) -> Result<(), InitError> {
+        let reason = self.root.join(FOLDER).join(REASON);
+        // An error is ignored: the file is there only after a failure.
+        let _ = std::fs::remove_file(&reason);
+        let task = Task { program: children::PROGRAM, words, tty: None };
+        match self.children.run(&task).map_err(|source| InitError::Start { what, source })? {
+            Ended::Exit(0) => Ok(()),
+            ended => Err(match std::fs::read_to_string(&reason) {
+                Ok(reason) => InitError::Said(reason),
+                Err(_) => InitError::Part { what, ended },
+            }),
+        }
+    }
+
+    /// What `imprint.rescue=` asks for. Returns the next failure.
+    fn rescue(&mut self, failed: &InitError) -> InitError {
+        let (mode, word) = match self.words.rescue {
+            Rescue::Prompt => return self.ask(failed),
+            Rescue::Reboot => (RebootMode::RB_AUTOBOOT, "reboots"),
+            Rescue::PowerOff => (RebootMode::RB_POWER_OFF, "is switched off"),
+        };
+        self.reason(failed);
+        say(&format!("the machine {word} in {} s (imprint.rescue= on the kernel command line)", PAUSE.as_secs()));
+        self.children.pause(PAUSE);
+        self.children.shut_down(self.root, mode)
+    }
+
+    /// The prompt. Returns when something that was typed has failed.
+    fn ask(&mut self, failed: &InitError) -> InitError {
+        let tty = prompt::terminal(self.root);
+        let shell = prompt::SHELL;
+        let has_shell = self.root.join(shell.trim_start_matches('/')).exists();
+        say(&prompt::words(has_shell));
+        self.reason(failed);
+        loop {
+            let typed = self.children.line(&tty, prompt::PROMPT);
+            let mut on_tty =
+                |program: &str, words: &[&str]| self.children.run(&Task { program, words, tty: Some(&tty) });
+            match Typed::parse(&typed) {
+                Some(Typed::Run) => return self.boot(),
+                Some(Typed::Console) => {
+                    let ended = on_tty(children::PROGRAM, &["console"]);
+                    if matches!(ended, Ok(Ended::Exit(0))) && handover::is_complete(&self.root.join(RUN_DIR)) {
+                        return match self.leave() {
+                            Ok(never) => match never {},
+                            Err(error) => error,
+                        };
+                    }
+                }
+                Some(Typed::Setup) => drop(on_tty(children::PROGRAM, &["setup", "--out", "/run/setup.toml"])),
+                Some(Typed::Status) => drop(on_tty(children::PROGRAM, &["status"])),
+                Some(Typed::Shell) if has_shell => drop(on_tty(shell, &[])),
+                Some(Typed::Reboot) => self.children.shut_down(self.root, RebootMode::RB_AUTOBOOT),
+                Some(Typed::PowerOff) => self.children.shut_down(self.root, RebootMode::RB_POWER_OFF),
+                Some(Typed::Shell) | None => say(&prompt::words(has_shell)),
+            }
+        }
+    }
+
+    /// Why the boot was stopped, as the last thing on the console.
+    fn reason(&mut self, failed: &InitError) {
+        if let Some(note) = unpacked::fault(self.root) {
+            complain(&note);
+        }
+        complain(&chain(failed));
+        if let InitError::Part { .. } = failed {
+            // Two lines of status.json: why, and what to do. An error is ignored: the line above says what has failed.
+            let task = Task { program: children::PROGRAM, words: &["status", "--reason"], tty: None };
+            let _ = self.children.run(&task);
+        }
+    }
+}

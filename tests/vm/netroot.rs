@@ -1,0 +1,91 @@
+//! Tests of a root that comes over the network with the node's identity: with each init of the initramfs, and an image that is not the
+//! right one.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use imprint::digest::sha256;
+use imprint::hex;
+use imprint::payload::{Enrolment, Payload};
+use imprint_tests::ca::tls_server;
+use imprint_tests::est_server::{Ending, EstServer, reply};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
+
+use crate::vm::bundle::{file, with};
+use crate::*;
+
+/// The record of docs/root.md.
+const IMAGES: &str = "name = \"images\"\nsubject = [\"CN=images.example.org\"]\nsans = [\"ip:10.0.2.2\"]\n\
+                      usages = [\"clientAuth\", \"serverAuth\"]\n";
+
+/// A server with a certificate of the site's CA, which takes nodes of that CA only.
+fn server(site: &Site, image: Vec<u8>) -> EstServer {
+    let now = Timestamp::system();
+    let mut state = site.state();
+    state.add_nodes(&[("images.toml".to_owned(), IMAGES.to_owned())], false, now).unwrap();
+    let options = compose::Options { expires: DAY, credentials: true, ..Default::default() };
+    let payload = Payload::unwrapped(&state.payload("images", &options, now).unwrap().bytes).unwrap();
+    let Enrolment::Credentials(credentials) = payload.enrolment else { panic!("it has a certificate") };
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(payload.ca.der().to_vec())).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    let tls = tls_server(credentials.chain, credentials.key.expose().to_vec(), &[&TLS13], verifier);
+    let answer = reply("200 OK", &["ETag: \"1\"".to_owned()], &image);
+    EstServer::at(IpAddr::V4(Ipv4Addr::LOCALHOST), vec![tls], Ending::Notify, move |_| answer.clone())
+}
+
+fn words(server: &EstServer, digest: &[u8; 32]) -> String {
+    let port = server.address().port();
+    format!("root=imprint:https://10.0.2.2:{port}/root.img imprint.root-sha256={}", hex::encode(digest))
+}
+
+/// Premise: the machine's own disk is another root, and the later `root=` counts.
+#[track_caller]
+fn boots_from(init: Init, kernel: Kernel, kind: &str) {
+    let site = Site::typical();
+    let image = std::fs::read(imprint_tests::vm::root_image(kernel, init, kind)).unwrap();
+    let (digest, server) = (sha256(&image), server(&site, image));
+    let entries = vec![file("etc/imprint-laid", "laid\n"), file("etc/imprint-new/deep/file", "new\n")];
+    let report = with(&site, kernel, entries).init(init).append(&words(&server, &digest)).boot();
+    came_up(&report);
+    assert!(report.mount("/").starts_with("overlay rw,"), "{}", report.mount("/"));
+    let said = format!("imprint: the root is at /sysroot: {kind}, ");
+    assert!(report.console.contains(&said), "{}", report.console);
+    let root = report.status().root.unwrap();
+    assert_eq!((root.sha256, root.error), (hex::encode(&digest), None));
+    // A bundle is laid over it as over any other root.
+    assert_eq!((report.part("apply"), report.part("applied")), ("0", "7"), "{}", report.console);
+    let laid: Vec<&str> = report.part("laid").lines().collect();
+    assert_eq!(laid, ["laid", "new", "NAME=\"imprint test root\"", "ID=imprint-test", "VERSION_ID=1"]);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn the_root_comes_over_the_network_with_systemd() {
+    boots_from(Init::SystemdNg, Kernel::Backports, "erofs");
+}
+
+#[test]
+fn the_root_comes_over_the_network_plain() {
+    boots_from(Init::Plain, Kernel::Stable, "squashfs");
+}
+
+/// Attack: somebody has changed the image at the server.
+#[test]
+fn an_image_that_is_not_the_right_one_stops_the_boot() {
+    let site = Site::typical();
+    let server = server(&site, b"hsqs and something else".to_vec());
+    let report = site.machine(Kernel::Stable).append(&words(&server, &[7; 32])).boot();
+    assert_eq!((report.exit_code(), report.ended_in()), (0, "emergency"), "{}", report.console);
+    let error = report.status().root.unwrap().error.unwrap();
+    assert!(error.contains("the image there has the SHA-256 "), "{error}");
+    let said = report
+        .console
+        .lines()
+        .filter(|line| line.contains("imprint: bundle: fetching the root from https://10.0.2.2:"));
+    assert_eq!(said.count(), 1, "{}", report.console);
+    assert!(!report.part("mounts").contains(" /sysroot "), "{}", report.part("mounts"));
+}
