@@ -212,7 +212,8 @@ fn a_ca_survives_upgrade_removal_and_purge() {
     }
     let modules = debian.shell("mkdir -p /lib/modules/none; dracut --list-modules --kver none 2>&1");
     assert!(modules.lines().any(|module| module == "imprint"), "{modules}");
-    let hook = debian.shell("ls -l /usr/share/initramfs-tools/hooks/imprint /usr/share/initramfs-tools/scripts/*/imprint");
+    let hook =
+        debian.shell("ls -l /usr/share/initramfs-tools/hooks/imprint /usr/share/initramfs-tools/scripts/*/imprint");
     assert!(hook.lines().count() >= 2 && hook.lines().all(|line| line.starts_with("-rwxr-xr-x")), "{hook}");
     assert!(debian.shell("imprint version").contains(env!("CARGO_PKG_VERSION")));
 
