@@ -115,7 +115,7 @@ test-vm: build agent-aarch64
 
 ## test-packages Debian packages, installed, upgraded and purged in a chroot; bills of materials
 test-packages: build
-	@scripts/install-needs deb test python
+	@scripts/install-needs deb test
 	@scripts/debian-chroot >/dev/null
 	cargo build --locked --workspace --bins --tests
 	$(NEXTEST) --workspace -E 'binary(packages)'
@@ -172,7 +172,7 @@ check-repro:
 	@scripts/install-needs build deb vm
 	@scripts/check-repro
 
-## deb         Debian packages in dist, of what make build built: imprint, imprint-dracut, imprint-host
+## deb         Debian packages in dist, of what make build built: imprint, imprint-dracut, imprint-initramfs-tools, imprint-host
 deb: build
 	@scripts/install-needs deb
 	@scripts/make-deb $(DEB_ARCH) dist/$(ARCH) dist

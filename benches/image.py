@@ -72,7 +72,8 @@ def closure(folder, patterns, there):
 
 
 # The scripts that build an image, with their words.
-BUILDERS = {"dracut with systemd": ("dracut-image", "systemd"), "dracut without systemd": ("dracut-image", "plain")}
+BUILDERS = {"dracut with systemd": ("dracut-image", "systemd"), "dracut without systemd": ("dracut-image", "plain"),
+            "initramfs-tools": ("initramfs-tools-image", "list")}
 
 
 def build(builder, kernel, image, without):

@@ -1,4 +1,5 @@
-"""Reads a bill of materials with another project's reader of CycloneDX: bill.py FILE."""
+"""Reads a bill of materials with another project's reader of CycloneDX: bill.py FILE. It runs in a virtual
+environment of its own (scripts/install-needs deb)."""
 
 import pathlib
 import sys
