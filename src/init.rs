@@ -170,6 +170,7 @@ impl One<'_> {
     fn leave(&mut self) -> Result<std::convert::Infallible, InitError> {
         if let Some(next) = self.words.next.clone() {
             self.bundle("/")?;
+            self.swap();
             return self.start(&next);
         }
         match &self.words.root {
@@ -179,6 +180,7 @@ impl One<'_> {
         }
         let init = switch::init(&self.root.join(SYSROOT), self.words.init.as_deref())?;
         self.bundle("/sysroot")?;
+        self.swap();
         self.children.end_helpers();
         switch::enter(self.root, SYSROOT, &init)
     }
@@ -189,6 +191,12 @@ impl One<'_> {
             return Ok(());
         }
         self.part("imprint apply", &["apply", "--root", root])
+    }
+
+    /// Swap space, where the machine has a place for it. An error is ignored: the process has said on the console what is wrong, and no
+    /// boot is stopped for it.
+    fn swap(&mut self) {
+        let _ = self.children.run(&Task { program: children::PROGRAM, words: &["swap", "on"], tty: None });
     }
 
     /// What `imprint.next=` names.

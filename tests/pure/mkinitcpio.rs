@@ -64,10 +64,10 @@ fn what_every_image_has() {
         let folder = built.image.path().join("imprint").metadata().unwrap();
         assert_eq!(folder.permissions().mode() & 0o7777, 0o700);
         assert_eq!((has("runscript"), has("file /imprint-prompt")), (!systemd, !systemd), "{}", built.said);
-        for unit in ["imprint.service", "imprint-apply.service"] {
+        for unit in ["imprint.service", "imprint-apply.service", "imprint-swap.service"] {
             assert_eq!(has(&format!("file /usr/lib/systemd/system/{unit}")), systemd, "{}", built.said);
         }
-        let enabled = built.said.contains(" enable imprint.service imprint-apply.service");
+        let enabled = built.said.contains(" enable imprint.service imprint-apply.service imprint-swap.service");
         assert_eq!(enabled, systemd, "{}", built.said);
     }
 }
