@@ -61,7 +61,7 @@ install:
 	install -D -m 644 systemd/imprint-host.tmpfiles $(USR)/lib/tmpfiles.d/imprint-host.conf
 	install -D -m 755 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.sh
 	install -D -m 644 -t $(USR)/lib/dracut/modules.d/50imprint dracut/50imprint/*.conf
-	cd initramfs && for file in hooks/* scripts/*/*; do install -D -m 755 $$file $(abspath $(USR))/share/initramfs-tools/$$file; done
+	cd initramfs && for file in $$(find hooks scripts -type f); do install -D -m 755 $$file $(abspath $(USR))/share/initramfs-tools/$$file; done
 	for folder in install hooks; do install -D -m 755 -t $(USR)/lib/initcpio/$$folder mkinitcpio/$$folder/*; done
 	for page in man/*; do install -D -m 644 -t $(USR)/share/man/man$${page##*.} $$page; done
 	install -D -m 644 -t $(USR)/share/doc/imprint README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE-*

@@ -110,7 +110,9 @@ mod tests {
         let at = |active: Option<&str>| {
             let path = root.path().join(ACTIVE);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            active.map(|active| fs::write(&path, active).unwrap());
+            if let Some(active) = active {
+                fs::write(&path, active).unwrap();
+            }
             terminal(root.path()).strip_prefix(root.path()).unwrap().to_owned()
         };
         assert_eq!(at(None), Path::new("dev/console"));

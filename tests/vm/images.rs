@@ -146,35 +146,16 @@ fn a_site_pin_that_is_none_ends_the_build() {
     }
 }
 
-/// The accident: the disk of the boot server was full, and TFTP tells nobody how long a file should be. Each line of the
-/// table in docs/pxe.md.
+/// The accident: the disk of the boot server was full, and TFTP tells nobody how long a file should be (docs/pxe.md).
 #[test]
 fn an_archive_that_was_cut_short_is_said_to_be_one() {
     let site = Site::new(Node { enrol: "each-boot", ..NODE });
-    let boot = |archive: &[u8]| {
-        let machine = machine(Kernel::Stable).init(Init::Plain).append("imprint=require imprint.timeout=5");
-        machine.initramfs_archive(archive).boot()
-    };
     let archive = imprint_host::cpio::archive(&site.payload).unwrap();
     // One block of TFTP: the end of the file is missing, and the kernel fills the file with zeros.
-    stopped(
-        &boot(archive.get(..512).unwrap()),
-        12,
-        "payload",
-        "nothing but zeros from here on; the payload was cut short",
-    );
-    // Compressed, the kernel sees that something is missing.
-    let mut gzip = flate(&archive);
-    gzip.truncate(gzip.len() - 100);
-    stopped(&boot(&gzip), 11, "source", "the kernel could not unpack an archive of the initramfs (");
+    let cut = archive.get(..512).unwrap();
+    let report = machine(Kernel::Stable).init(Init::Plain).initramfs_archive(cut).boot();
+    stopped(&report, 12, "payload", "nothing but zeros from here on; the payload was cut short");
     assert_eq!(site.certificates_issued(), 0);
-}
-
-fn flate(bytes: &[u8]) -> Vec<u8> {
-    let work = tempfile::tempdir().unwrap();
-    let file = work.path().join("file");
-    std::fs::write(&file, bytes).unwrap();
-    Command::new("gzip").arg("-nc").arg(&file).output().unwrap().stdout
 }
 
 /// Nothing of imprint is there to say anything. The kernel does, and does not start again by itself.
@@ -183,7 +164,7 @@ fn an_image_that_was_cut_short_stops_in_a_panic() {
     let work = tempfile::tempdir().unwrap();
     let image = std::fs::read(vm::initramfs(Kernel::Stable, Init::Plain)).unwrap();
     let cut = work.path().join("initramfs.img");
-    std::fs::write(&cut, image.get(..image.len() / 2).unwrap()).unwrap();
+    std::fs::write(&cut, image.get(..image.len() / 4).unwrap()).unwrap();
     let console = machine(Kernel::Stable).init(Init::Plain).initrd(&cut).dies();
     for words in ["Initramfs unpacking failed: ", "Kernel panic - not syncing: "] {
         assert!(console.contains(words), "{console}");

@@ -103,7 +103,7 @@ fn links(ipv6_only: bool) {
         // A port that is always there: a bridge without one has no carrier.
         "link add s0 type veth peer name s1",
         "link set s0 master eth0 up",
-        "link set s1 up",
+        "link set s1 addrgenmode none up",
         "tuntap add live mode tap",
         "tuntap add dead mode tap",
         "link set live master eth0 up",
