@@ -36,8 +36,8 @@ const DRIVES: [&str; 22] = [
 const LINKS: [&str; 4] = ["virtio_net", "hv_netvsc", "vmxnet3", "xen_netfront"];
 const LINK_FOLDERS: [&str; 2] = ["drivers/net/ethernet", "drivers/net/phy"];
 
-/// What stands above those; buses, lines, doors, credentials, entropy; and keyboards for the person at the console.
-const OTHERS: [&str; 28] = [
+/// What stands above those; buses, lines, doors, credentials, entropy, swap space; and keyboards for the person at the console.
+const OTHERS: [&str; 36] = [
     "sd_mod",
     "sr_mod",
     "cdrom",
@@ -64,6 +64,14 @@ const OTHERS: [&str; 28] = [
     "zram",
     "dm_mod",
     "dm_crypt",
+    "xts",
+    "ecb",
+    "aes_generic",
+    "aesni_intel",
+    "aes_ce_blk",
+    "aes_neon_blk",
+    "zstd",
+    "lzo_rle",
     "raid0",
     "raid1",
 ];
