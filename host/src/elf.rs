@@ -177,7 +177,9 @@ mod tests {
             let short = &bytes[..length];
             if let Ok(elf) = Elf::new(short) {
                 // The last fields of the last section are not looked at.
-                assert!(length + 24 > bytes.len() || elf.modinfo("vermagic") == Err(NotElf), "{length}");
+                let whole = Ok(vec!["6.1.0 SMP mod_unload ".to_owned()]);
+                let found = elf.modinfo("vermagic");
+                assert!([whole, Ok(Vec::new()), Err(NotElf)].contains(&found), "{length}: {found:?}");
                 let _ = (elf.machine(), elf.has_interpreter());
             }
             let mut odd = bytes.clone();

@@ -280,7 +280,7 @@ fn files_that_a_boot_would_refuse_end_the_build_for_another_machine_too() {
     kernel.file("pin", "0123456789abcdef\n");
     kernel.refused(
         &["--site", "pin"],
-        "with this image every node would stop: source: pin: line 1 is wrong; it must be the SHA-256 of a CA certificate",
+        "with this image every node would stop: source: site pin pin: line 1 is wrong; it must be the SHA-256 of a CA certificate",
     );
     kernel.file("key", "no key\n");
     kernel.refused(&["--key", "key"], "with this image every node would stop: source: key");
@@ -336,7 +336,7 @@ fn what_cannot_become_an_image_is_named() {
     // Two kernels, two machines, and files that are no modules.
     let blk = "kernel/drivers/block/virtio_blk.ko";
     for (bytes, want) in [
-        (module("vermagic=6.2.0 SMP \0", X86_64), "is for the kernel 6.2.0, and DIR/modules/kernel/"),
+        (module("vermagic=6.2.0 SMP \0", X86_64), "modules/kernel/drivers/block/virtio_blk.ko for 6.2.0; a kernel loads only its own modules"),
         (module(&format!("{MAGIC}\0"), AARCH64), "is for aarch64, and other modules of the folder for x86_64"),
         (module("license=GPL\0", X86_64), "is no kernel module: it is no ELF file with a version (vermagic)"),
         (b"BZh91AY".to_vec(), "it is neither a module nor compressed"),
