@@ -222,8 +222,7 @@ impl Options {
         let (mut payload, mut approval_timeout) = (None, None);
         let mut sources = Vec::new();
         let (mut debug, mut plain) = (false, false);
-        let (mut server, mut domain, mut swap) = (None, None, None);
-        let (mut next, mut rescue) = (None, None);
+        let (mut server, mut domain, mut swap, mut next, mut rescue) = (None, None, None, None, None);
         let (mut new_bundle, mut settings) = (false, Settings::default());
         let (mut root_image, mut root_sha256) = (Vec::new(), None);
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());

@@ -75,7 +75,7 @@ fn payloads_by_an_independent_writer() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
-    assert_eq!(text.lines().filter(|line| line.starts_with("ok: ")).count(), 30, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("ok: ")).count(), 32, "{text}");
 }
 
 /// (exit code, standard output, standard error)

@@ -336,7 +336,10 @@ fn what_cannot_become_an_image_is_named() {
     // Two kernels, two machines, and files that are no modules.
     let blk = "kernel/drivers/block/virtio_blk.ko";
     for (bytes, want) in [
-        (module("vermagic=6.2.0 SMP \0", X86_64), "modules/kernel/drivers/block/virtio_blk.ko for 6.2.0; a kernel loads only its own modules"),
+        (
+            module("vermagic=6.2.0 SMP \0", X86_64),
+            "modules/kernel/drivers/block/virtio_blk.ko for 6.2.0; a kernel loads only its own modules",
+        ),
         (module(&format!("{MAGIC}\0"), AARCH64), "is for aarch64, and other modules of the folder for x86_64"),
         (module("license=GPL\0", X86_64), "is no kernel module: it is no ELF file with a version (vermagic)"),
         (b"BZh91AY".to_vec(), "it is neither a module nor compressed"),

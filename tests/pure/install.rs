@@ -59,7 +59,7 @@ fn everything_is_installed_and_nothing_else() {
         let path = match name.rsplit_once('.').unwrap() {
             (stem, "sysusers") => format!("usr/lib/sysusers.d/{stem}.conf"),
             (stem, "tmpfiles") => format!("usr/lib/tmpfiles.d/{stem}.conf"),
-            (_, "service" | "timer") => format!("usr/lib/systemd/system/{name}"),
+            (_, "service" | "timer" | "target") => format!("usr/lib/systemd/system/{name}"),
             (_, other) => panic!("where is a .{other} installed?"),
         };
         (path, 0o644)

@@ -15,8 +15,7 @@ const PROMPT: &str = "imprint> ";
 
 /// The link has the name that the kernel gave it, and nobody but imprint has touched it.
 #[track_caller]
-fn came_up_bare(report: &Report, medium: Medium, place: &str) {
-    came_up_from(report, medium, place);
+fn is_bare(report: &Report) {
     let node: serde_json::Value = serde_json::from_str(report.part("node")).unwrap();
     let link = node.pointer("/network/link").and_then(|link| link.as_str()).unwrap();
     let links: Vec<&str> = report.part("links").split_whitespace().collect();
@@ -30,7 +29,8 @@ fn came_up_bare(report: &Report, medium: Medium, place: &str) {
 fn boots_bare_config_drive() {
     let site = Site::typical();
     let report = site.machine(Kernel::Stable).init(Init::Bare).boot();
-    came_up_bare(&report, Medium::ConfigDrive, "sr0 (IMPRINT)");
+    came_up_from(&report, Medium::ConfigDrive, "sr0 (IMPRINT)");
+    is_bare(&report);
     openssl_agrees(&report, &site.work.path().join("state/root.pem"));
     assert_eq!(site.certificates_issued(), 1);
 }
@@ -40,7 +40,8 @@ fn boots_bare_config_drive() {
 fn boots_bare_cmdline() {
     let site = Site::typical();
     let report = machine(Kernel::Backports).init(Init::Bare).append(&compose::cmdline(&site.payload)).boot();
-    came_up_bare(&report, Medium::Cmdline, "");
+    came_up_from(&report, Medium::Cmdline, "");
+    is_bare(&report);
     let private = report.mount("/run/imprint/private");
     assert!(private.starts_with("tmpfs rw,nosuid,nodev,noexec,relatime,"), "{private}");
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use imprint::digest::sha256;
 use imprint::hex;
-use imprint::payload::{Enrolment, Payload};
+use imprint::payload::Payload;
 use imprint_tests::ca::tls_server;
 use imprint_tests::est_server::{Ending, EstServer, reply};
 use rustls::RootCertStore;
@@ -16,23 +16,17 @@ use rustls::version::TLS13;
 use crate::vm::bundle::{file, with};
 use crate::*;
 
-/// The record of docs/root.md.
-const IMAGES: &str = "name = \"images\"\nsubject = [\"CN=images.example.org\"]\nsans = [\"ip:10.0.2.2\"]\n\
-                      usages = [\"clientAuth\", \"serverAuth\"]\n";
-
-/// A server with a certificate of the site's CA, which takes nodes of that CA only.
+/// A server with the certificate of the site's CA for this machine's loopback, which takes nodes of that CA only.
 fn server(site: &Site, image: Vec<u8>) -> EstServer {
-    let now = Timestamp::system();
-    let mut state = site.state();
-    state.add_nodes(&[("images.toml".to_owned(), IMAGES.to_owned())], false, now).unwrap();
-    let options = compose::Options { expires: DAY, credentials: true, ..Default::default() };
-    let payload = Payload::unwrapped(&state.payload("images", &options, now).unwrap().bytes).unwrap();
-    let Enrolment::Credentials(credentials) = payload.enrolment else { panic!("it has a certificate") };
+    let state = site.state();
+    let identity = state.ca.server_identity(&state.hosts(), Timestamp::system()).unwrap();
+    let chain = identity.chain.iter().map(|certificate| certificate.to_vec()).collect();
+    let payload = Payload::unwrapped(&site.payload).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(payload.ca.der().to_vec())).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-    let tls = tls_server(credentials.chain, credentials.key.expose().to_vec(), &[&TLS13], verifier);
+    let tls = tls_server(chain, identity.key.secret_der().to_vec(), &[&TLS13], verifier);
     let answer = reply("200 OK", &["ETag: \"1\"".to_owned()], &image);
     EstServer::at(IpAddr::V4(Ipv4Addr::LOCALHOST), vec![tls], Ending::Notify, move |_| answer.clone())
 }
