@@ -1,14 +1,14 @@
-//! Unpacks a module that is stored compressed: gzip, xz and zstd, known by their first bytes. Whoever built the image vouches for the
+//! Unpacks a module that is stored compressed, known by its first bytes: gzip, and with the feature `unpackers`, which the host has, xz
+//! and zstd. Whoever built the image vouches for the
 //! file; a limit holds before and while it is unpacked all the same. Never reads a file.
 
 use std::fmt;
 
-use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
-use ruzstd::decoding::StreamingDecoder;
-use ruzstd::io::Read as _;
-use xz4rust::{XzDecoder, XzNextBlockResult};
-
 use crate::checksum::crc32;
+use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
+
+#[cfg(feature = "unpackers")]
+mod more;
 
 /// The longest module, packed or not, in bytes. The longest of Debian's has 19 MB.
 pub const MAX_MODULE: usize = 64 * 1024 * 1024;
@@ -33,6 +33,8 @@ pub enum Packing {
 pub enum UnpackError {
     /// It is neither a module nor packed in a way that is known.
     Unknown,
+    /// Kernels since 5.17 unpack it themselves if they are built so. This program does not: the agent in an image has gzip alone.
+    NotHere(Packing),
     /// The packed data is damaged, or ends too early.
     Damaged(Packing),
     /// It is longer than [`MAX_MODULE`], or needs a window that is.
@@ -78,8 +80,12 @@ pub(super) fn up_to(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {
     let module = match packing {
         Packing::None => return Ok(bytes.to_vec()),
         Packing::Gzip => gzip(bytes, most),
-        Packing::Xz => xz(bytes, most),
-        Packing::Zstd => zstd(bytes, most),
+        #[cfg(feature = "unpackers")]
+        Packing::Xz => more::xz(bytes, most),
+        #[cfg(feature = "unpackers")]
+        Packing::Zstd => more::zstd(bytes, most),
+        #[cfg(not(feature = "unpackers"))]
+        Packing::Xz | Packing::Zstd => Err(UnpackError::NotHere(packing)),
         Packing::Unknown => Err(UnpackError::Unknown),
     }?;
     match Packing::of(&module) {
@@ -118,54 +124,6 @@ fn gzip(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {
     if is_whole { Ok(module) } else { Err(damaged) }
 }
 
-/// One stream. The kernel's own build uses a dictionary of 1 or 2 MiB (scripts/Makefile.modinst), `xz -9` one of 64 MiB.
-fn xz(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {
-    let damaged = UnpackError::Damaged(Packing::Xz);
-    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(PIECE, MAX_MODULE);
-    let (mut rest, mut module, mut piece) = (bytes, Vec::new(), vec![0; PIECE]);
-    loop {
-        let done = decoder.decode(rest, &mut piece).map_err(|_| damaged)?;
-        let (read, written, ended) = match done {
-            XzNextBlockResult::NeedMoreData(read, written) => (read, written, false),
-            XzNextBlockResult::EndOfStream(read, written) => (read, written, true),
-        };
-        rest = rest.get(read..).ok_or(damaged)?;
-        add(&mut module, piece.get(..written).ok_or(damaged)?, most)?;
-        if ended {
-            return Ok(module);
-        }
-        if read == 0 && written == 0 {
-            return Err(damaged);
-        }
-    }
-}
-
-/// One frame. A checksum in it is not compared: the kernel checks what it loads, and the image is checked as a whole where it counts.
-fn zstd(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {
-    let damaged = UnpackError::Damaged(Packing::Zstd);
-    let mut decoder = StreamingDecoder::new_with_max_window_size(bytes, WINDOW).map_err(|_| damaged)?;
-    let (mut module, mut piece) = (Vec::new(), vec![0; PIECE]);
-    loop {
-        match decoder.read(&mut piece).map_err(|_| damaged)? {
-            0 => return Ok(module),
-            count => add(&mut module, piece.get(..count).ok_or(damaged)?, most)?,
-        }
-    }
-}
-
-/// The largest window, which is memory. `zstd -19` uses 8 MiB.
-const WINDOW: u64 = 64 * 1024 * 1024;
-/// How much is unpacked at a time.
-const PIECE: usize = 64 * 1024;
-
-fn add(module: &mut Vec<u8>, piece: &[u8], most: usize) -> Result<(), UnpackError> {
-    if module.len().saturating_add(piece.len()) > most {
-        return Err(UnpackError::TooLong);
-    }
-    module.extend_from_slice(piece);
-    Ok(())
-}
-
 impl fmt::Display for Packing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -184,6 +142,11 @@ impl fmt::Display for UnpackError {
             UnpackError::Unknown => f.write_str(
                 "it is neither a module nor compressed with gzip, xz or zstd; store modules unpacked in the image, as imprint-host \
                  image does",
+            ),
+            UnpackError::NotHere(packing) => write!(
+                f,
+                "it is compressed with {packing}, and this kernel does not unpack that (CONFIG_MODULE_DECOMPRESS); store modules \
+                 unpacked in the image, as imprint-host image does"
             ),
             UnpackError::Damaged(packing) => {
                 write!(f, "its {packing} data is damaged or cut short; build the image again")

@@ -88,12 +88,11 @@ pub fn judge(pin: &SitePin, fits: Fits) -> Option<Judge> {
     }))
 }
 
+/// What becomes of these bytes as a payload.
+type Judged<'a> = &'a dyn Fn(&[u8]) -> Result<(Payload, SignedBy), Unusable>;
+
 /// The error for bytes that end in zeros, which no payload does: what else is wrong with them comes from that.
-fn cut_short(
-    bytes: &[u8],
-    error: Unusable,
-    judged: &dyn Fn(&[u8]) -> Result<(Payload, SignedBy), Unusable>,
-) -> Unusable {
+fn cut_short(bytes: &[u8], error: Unusable, judged: Judged<'_>) -> Unusable {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
     let is_cause = match &error {
         Unusable::Payload(DecodeError { problem, .. }) => match problem {

@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 // include/uapi/linux/loop.h
 const LOOP_CONFIGURE: libc::Ioctl = 0x4c0a;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4c82;
+// include/linux/miscdevice.h
+const LOOP_CTRL_MINOR: u64 = 237;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
@@ -49,7 +52,7 @@ struct LoopConfig {
 /// Attaches a file to a free loop device, read-only. The device lets go of it by itself once nobody has the device open or mounted.
 /// Needs Linux 5.8. `root`: the folder in which `dev` is.
 pub fn attach_loop(root: &Path, file: &File) -> io::Result<(File, PathBuf)> {
-    let control = OpenOptions::new().read(true).write(true).open(root.join("dev/loop-control"))?;
+    let control = control(&root.join("dev/loop-control"))?;
     for _ in 0..RACES {
         // SAFETY: the request takes no argument, and the descriptor is open for the whole call.
         let number = Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) })?;
@@ -62,6 +65,19 @@ pub fn attach_loop(root: &Path, file: &File) -> io::Result<(File, PathBuf)> {
         }
     }
     Err(Errno::EBUSY.into())
+}
+
+/// Without the module there is no such device, and whoever opens one with its numbers has the kernel load the module: it has the alias
+/// char-major-10-237 (drivers/char/misc.c, misc_open).
+fn control(path: &Path) -> io::Result<File> {
+    let open = || OpenOptions::new().read(true).write(true).open(path);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            mknod(path, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, makedev(10, LOOP_CTRL_MINOR))?;
+            open()
+        }
+        done => done,
+    }
 }
 
 fn configure(device: &File, file: &File) -> nix::Result<()> {

@@ -67,6 +67,17 @@ fn the_root_comes_over_the_network_plain() {
     boots_from(Init::Plain, Kernel::Stable, "squashfs");
 }
 
+/// Nothing but the kernel knows loop devices and file systems there, and has the agent load their modules.
+#[test]
+fn the_root_comes_over_the_network_into_a_bare_image() {
+    let site = Site::typical();
+    let image = std::fs::read(imprint_tests::vm::root_image(Kernel::Stable, Init::Bare, "squashfs")).unwrap();
+    let (digest, server) = (sha256(&image), server(&site, image));
+    let report = site.machine(Kernel::Stable).init(Init::Bare).append(&words(&server, &digest)).boot();
+    came_up(&report);
+    assert!(report.mount("/").starts_with("overlay rw,"), "{}", report.mount("/"));
+}
+
 /// Attack: somebody has changed the image at the server.
 #[test]
 fn an_image_that_is_not_the_right_one_stops_the_boot() {

@@ -129,7 +129,7 @@ fn files(site: &Site, init: Init) {
     fs::create_dir(format!("{FOLDER}/nodes")).unwrap();
     let mut other = imprint::payload::Payload::unwrapped(&site.payload).unwrap();
     other.binding = Some(imprint::payload::Binding { uuid: Some([0xee; 16]), ..Default::default() });
-    for (mac, payload) in [(MAC, &site.payload), (DEAD, &other.encode().to_vec())] {
+    for (mac, payload) in [(MAC, site.payload.as_slice()), (DEAD, other.encode().as_slice())] {
         fs::write(format!("{FOLDER}/nodes/{mac}.cbor"), payload).unwrap();
         fs::write(format!("{FOLDER}/nodes/{mac}.cpio"), &*imprint_host::cpio::archive(payload).unwrap()).unwrap();
     }

@@ -1,4 +1,5 @@
 //! Tests of swap space in whole boots: the real root has it, what was prepared stays as it was, and nothing else on the disk is touched.
+#![allow(clippy::cast_possible_truncation, clippy::indexing_slicing)] // offsets in a file of a few MiB
 
 use std::os::unix::fs::FileExt;
 use std::process::Command;

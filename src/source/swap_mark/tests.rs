@@ -124,6 +124,7 @@ fn nothing_between_the_margins_is_read() {
 
 /// The bar: 100,000 random contents, none of our partitions refused, and no other one taken.
 #[test]
+#[allow(clippy::print_stdout)] // the figure of the bar
 fn a_hundred_thousand_random_contents() {
     const CASES: u64 = 100_000;
     let (next, refused, touched) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
