@@ -27,7 +27,7 @@ const BUILDERS: [Builder; 7] = [
     Builder { word: "plain", title: "dracut, without systemd", wanted: &ALL },
     Builder { word: "initramfs_tools", title: "initramfs-tools", wanted: &ALL },
     Builder { word: "bare", title: "bare image", wanted: &ALL },
-    Builder { word: "arm64", title: "dracut, aarch64", wanted: &["config_drive", "serial"] },
+    Builder { word: "arm64", title: "aarch64, an image made by hand", wanted: &["config_drive", "serial"] },
     Builder { word: "pxe_bios", title: "iPXE, BIOS", wanted: &["cpio"] },
     Builder { word: "pxe_uefi", title: "iPXE, UEFI", wanted: &["cpio"] },
 ];
