@@ -35,6 +35,10 @@ pub enum Init {
     SystemdNg,
     /// The shell scripts, in the same way.
     PlainNg,
+    /// systemd, by the later dracut, with a live root: a squashfs on the disk, under an overlay.
+    SystemdLive,
+    /// The shell scripts, in the same way.
+    PlainLive,
 }
 
 /// A machine to boot once.
@@ -473,6 +477,8 @@ fn images(kernel: Kernel, init: Init) -> PathBuf {
         Init::Plain => "plain",
         Init::SystemdNg => "systemd-ng",
         Init::PlainNg => "plain-ng",
+        Init::SystemdLive => "systemd-ng-live",
+        Init::PlainLive => "plain-ng-live",
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/vm-images");
     let output = Command::new(script).args([kernel, init]).output().unwrap();

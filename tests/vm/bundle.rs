@@ -51,6 +51,28 @@ fn is_laid(init: Init, kernel: Kernel) {
     assert!(report.console.contains("bundle number 7 is in the root: 2 entries, over etc"), "{}", report.console);
 }
 
+/// A live image: the root is an overlay of dracut's over a squashfs, and the bundle lies over that.
+#[track_caller]
+fn is_laid_over_a_live_root(init: Init) {
+    let site = Site::typical();
+    let machine = with(&site, Kernel::Stable, vec![file("etc/imprint-laid", "laid\n")]);
+    let report = machine.init(init).append("root=live:/dev/vda rd.overlay").boot();
+    came_up(&report);
+    assert_eq!((report.part("apply"), report.part("applied")), ("0", "7"), "{}", report.console);
+    assert_eq!(report.part("laid").lines().next(), Some("laid"));
+    assert!(report.mount("/").starts_with("overlay "), "{}", report.mount("/"));
+}
+
+#[test]
+fn a_live_root_has_the_files_with_systemd() {
+    is_laid_over_a_live_root(Init::SystemdLive);
+}
+
+#[test]
+fn a_live_root_has_the_files_plain() {
+    is_laid_over_a_live_root(Init::PlainLive);
+}
+
 #[test]
 fn the_root_has_the_files_with_systemd() {
     is_laid(Init::Systemd, Kernel::Stable);
