@@ -1,6 +1,7 @@
 # Every target installs what it lacks (scripts/install-needs). `make help` lists them.
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Always of the whole workspace: with one package alone cargo chooses other features for what they share, and builds all of it again.
 # Most tests wait more than they compute: for a wait to pass, for a disk, for another process.
 NEXTEST := cargo nextest run --locked --test-threads $(shell echo $$((2 * $$(nproc))))
 # Everything but `build` is for the machine that it runs on, which is an x86_64.
@@ -81,18 +82,18 @@ test: test-fast test-vm bench-quick
 ## test-fast   lints, pure tests, loopback, network namespaces
 test-fast: lint
 	@scripts/install-needs build test clients python
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --bins --tests
 	$(NEXTEST) --workspace -E 'not binary(vm)'
 
 ## test-vm     real kernels in QEMU
 test-vm: build
 	@scripts/install-needs vm test sol python vsock
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --bins --tests
 	@scripts/vm-images stable >/dev/null
 	@scripts/vm-images backports >/dev/null
 	@scripts/vm-images generic >/dev/null
 	@scripts/dracut-ng >/dev/null
-	$(NEXTEST) -p imprint-tests --test vm
+	$(NEXTEST) --workspace -E 'binary(vm)'
 
 ## test-loaded make test three times while busy loops hold all processors
 test-loaded:
@@ -110,7 +111,7 @@ lint:
 ## docs        writes anew what pages have from tables in the program; test-fast compares
 docs:
 	@scripts/install-needs build test
-	IMPRINT_WRITE_DOCS=1 $(NEXTEST) -p imprint-tests --test pure -E 'test(pure::docs)'
+	IMPRINT_WRITE_DOCS=1 $(NEXTEST) --workspace -E 'test(pure::docs)'
 
 ## bench       every bar beside its peer; target/bench/results.json
 bench: build

@@ -1,8 +1,6 @@
 //! Tests of `imprint-host key` as people run it: what is written is what nodes read, and the private key is not kept.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/command.rs"]
-mod command;
+use crate::support::command;
 
 use std::io::Cursor;
 use std::path::Path;

@@ -1,9 +1,7 @@
 //! Tests of alarms about certificates that are in use where they should not be, and of their number. Calls `enrol` as the
 //! server does, without TLS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/books.rs"]
-mod books;
+use crate::support::books;
 
 use std::time::Duration;
 

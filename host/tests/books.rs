@@ -1,6 +1,5 @@
 //! Tests of two records for one machine or one identity: what is refused, the messages, and what an administrator can
 //! allow.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

@@ -1,9 +1,7 @@
 //! Tests of a full disk: an upload, an approval and other decisions about bundles then, and afterwards. They use a small file system in
 //! a mount namespace, so they need root.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/stateless.rs"]
-mod stateless;
+use crate::support::stateless;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

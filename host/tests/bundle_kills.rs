@@ -1,9 +1,7 @@
 //! Kills the server at every named point of an upload, an approval and a report, and at random times: nothing that was answered is
 //! lost, nothing is there twice, and nothing that waits is overwritten.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/stateless.rs"]
-mod stateless;
+use crate::support::stateless;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;

@@ -1,9 +1,7 @@
 //! Tests of what payloads say about bundles, as people make payloads: whose key, whose signature, which counter, and where such a
 //! payload may not go.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/command.rs"]
-mod command;
+use crate::support::command;
 
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,6 @@
 //! Tests of rules about bundles that accidents of administrators have made: signers and keys that change, and input that has no end.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/stateless.rs"]
-mod stateless;
+use crate::support::stateless;
 
 use std::path::Path;
 use std::time::Duration;

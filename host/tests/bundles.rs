@@ -1,8 +1,6 @@
 //! Tests of the configuration server: what a node gets, what becomes of a bundle that it sends, and what an administrator decides.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/stateless.rs"]
-mod stateless;
+use crate::support::stateless;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,9 +1,7 @@
 //! Tests of who is let in at a door: by an administrator, by a rule, and who is not. Each test states the attack or the
 //! accident first. Asks the state as the server's desk does, without sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/door.rs"]
-mod door;
+use crate::support::door;
 
 use std::time::Duration;
 

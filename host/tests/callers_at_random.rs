@@ -1,9 +1,7 @@
 //! Random calls, decisions and times at a door, and what must hold of whoever is let in. Asks the state as the server's desk does,
 //! without sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/door.rs"]
-mod door;
+use crate::support::door;
 
 use std::time::Duration;
 

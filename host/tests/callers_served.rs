@@ -1,9 +1,7 @@
 //! Tests of what becomes of a caller at a door that was let in: what its payload may hold, its certificate, and how it is listed. Asks
 //! the state as the server's desk does, without sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/door.rs"]
-mod door;
+use crate::support::door;
 
 use door::{DAY, Door, HOUR, Says, code, spoken};
 use imprint_host::admission::Level;

@@ -1,8 +1,6 @@
 //! Tests of the program as people run it: exit codes, one line on standard error, files and their modes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/command.rs"]
-mod command;
+use crate::support::command;
 
 use std::path::Path;
 use std::process::Command;

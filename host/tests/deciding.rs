@@ -1,8 +1,7 @@
 //! Tests of what happens to a certificate when another one is signed or an administrator revokes it; and of the CA's own
 //! keys.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,9 +1,7 @@
 //! Tests of an administrator who has to revoke on a full disk. They use a small file system in a mount namespace, so they
 //! need root.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/books.rs"]
-mod books;
+use crate::support::books;
 
 use std::process::{Command, Stdio};
 

@@ -1,8 +1,7 @@
 //! What the server tells those who ask before they make a key, and how it lays out what it sends: base64, dates, the
 //! challenge, the CA's certificates.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

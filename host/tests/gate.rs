@@ -1,10 +1,8 @@
 //! Tests of attackers with a stolen certificate, a stolen key or a used payload, or with nothing; and of whose decision
 //! counts. Each test first makes the attack, then checks its result. Calls `enrol` as the server and a line do, without
 //! TLS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/books.rs"]
-mod books;
+use crate::support::books;
 
 use std::time::Duration;
 

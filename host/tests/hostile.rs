@@ -1,7 +1,6 @@
 //! Tests of hostile clients, one kind after the other, while nodes enrol. Prints the cost of each kind for the nodes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,8 +1,7 @@
 //! Kills the server at every named point between request and answer, and at random times: no certificate that a node has
 //! got is lost, and no node has two.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::net::TcpStream;
 use std::path::Path;

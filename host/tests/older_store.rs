@@ -1,5 +1,4 @@
 //! Tests that this version opens a store of an older imprint-host and finds everything in it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,6 +1,5 @@
 //! Tests of the places that `payload -o` writes to: it checks what is there before it replaces it. Tests that need root are
 //! in tests/netns.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};

@@ -1,5 +1,4 @@
 //! Tests of commands that root runs in another user's directory, and of many commands at once.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};

@@ -1,9 +1,7 @@
 //! Tests of `imprint-host payload --as` as people run it: which payloads a form may carry, and what is refused before
 //! it voids anything.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/command.rs"]
-mod command;
+use crate::support::command;
 
 use std::path::Path;
 use std::process::Command;

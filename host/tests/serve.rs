@@ -1,7 +1,6 @@
 //! Tests of enrolment over real TLS: what is signed, what is refused, and the messages.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::io::Read;
 use std::net::SocketAddr;

@@ -1,9 +1,7 @@
 //! Tests of `imprint-host signer` as people run it: how keys that sign payloads are added and removed, and which
 //! payloads images then accept.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/command.rs"]
-mod command;
+use crate::support::command;
 
 use std::path::Path;
 use std::process::Command;

@@ -1,9 +1,7 @@
 //! Tests of how a caller at a door stands: what ends that it is let in, and that nothing which was made for it is of use
 //! afterwards. Each test states the attack or the accident first. Asks the state as the server's desk does, without sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/door.rs"]
-mod door;
+use crate::support::door;
 
 use door::{DAY, Door, HOUR, MINUTE, Says, code, spoken};
 use imprint_host::admission::{Admission, Caller, Facts, Level, RECENT};

@@ -1,8 +1,6 @@
 //! Tests of the commands' messages, and of where they go: voided payloads, `show`, permissions of the directory.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "support/books.rs"]
-mod books;
+use crate::support::books;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;

@@ -2,7 +2,11 @@
 //! tests.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod books;
+pub mod command;
+pub mod door;
 pub mod fleet;
+pub mod stateless;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
