@@ -383,7 +383,7 @@ def door(results):
                            sample="mean of 50, TCP loopback")
         elif kind == "storm":
             called, served, seconds, half_time, p99, memory = (float(value) for value in values)
-            results.record(f"{called:.0f} nodes call at a door at once: served", served, "", at_least=called)
+            results.record("nodes call at a door at once: served", int(served), "", at_least=int(called), sample=f"of {called:.0f}")
             results.record("  until the last one", seconds, "s", sample=f"half {half_time:.1f} s, p99 {p99:.1f} s")
             results.record("  memory of serve", memory, "MiB", 256)
 
@@ -399,7 +399,7 @@ def bundle(results):
                    round((check_in + fetch + report) / check_in, 2), "ratio", 3)
     nodes = results.runs(10000, 300)
     storm = json.loads(output(str(HOST), "--json", "load", "--nodes", str(nodes), "--bundle"))
-    results.record(f"{nodes} stateless nodes boot at once: available", storm["available"], "", at_least=nodes)
+    results.record("stateless nodes boot at once: available", storm["available"], "", at_least=nodes, sample=f"of {nodes}")
     results.record("  until the last one", round(storm["last_ms"] / 1000, 1), "s",
                    sample=f"half {storm['half_ms'] / 1000:.1f} s, p99 {storm['p99_ms'] / 1000:.1f} s")
     results.record("  memory of serve", round(storm["memory"] / MIB, 1), "MiB", 300)
