@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Always of the whole workspace: with one package alone cargo chooses other features for what they share, and builds all of it again.
 # Most tests wait more than they compute: for a wait to pass, for a disk, for another process.
-NEXTEST := cargo nextest run --locked --test-threads $(shell echo $$((2 * $$(nproc))))
+NEXTEST := cargo nextest run --locked --workspace --test-threads $(shell echo $$((2 * $$(nproc))))
 # Everything but `build` is for the machine that it runs on, which is an x86_64.
 ARCH := x86_64
 TARGET := $(ARCH)-unknown-linux-musl
@@ -100,7 +100,7 @@ test: test-fast test-vm test-packages bench-quick
 test-fast: lint
 	@scripts/install-needs build test clients python
 	cargo build --locked --workspace --bins --tests
-	$(NEXTEST) --workspace -E 'not (binary(vm) or binary(packages))'
+	$(NEXTEST) -E 'not (binary(vm) or binary(packages))'
 
 ## test-vm     real kernels in QEMU
 test-vm: build agent-aarch64
@@ -111,14 +111,14 @@ test-vm: build agent-aarch64
 	@scripts/vm-images generic >/dev/null
 	@scripts/arm64-images >/dev/null
 	@scripts/dracut-ng >/dev/null
-	$(NEXTEST) --workspace -E 'binary(vm)'
+	$(NEXTEST) -E 'binary(vm)'
 
 ## test-packages Debian packages, installed, upgraded and purged in a chroot; bills of materials
 test-packages: build
 	@scripts/install-needs deb test
 	@scripts/debian-chroot >/dev/null
 	cargo build --locked --workspace --bins --tests
-	$(NEXTEST) --workspace -E 'binary(packages)'
+	$(NEXTEST) -E 'binary(packages)'
 
 ## test-loaded make test three times while busy loops hold all processors
 test-loaded:
@@ -136,7 +136,7 @@ lint:
 ## docs        writes anew what pages have from tables in the program; test-fast compares
 docs:
 	@scripts/install-needs build test
-	IMPRINT_WRITE_DOCS=1 $(NEXTEST) --workspace -E 'test(pure::docs)'
+	IMPRINT_WRITE_DOCS=1 $(NEXTEST) -E 'test(pure::docs)'
 
 ## bench       every bar beside its peer; target/bench/results.json
 bench: build

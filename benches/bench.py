@@ -42,7 +42,8 @@ def output(*command):
 def built(name, quick):
     """A program of the tests. For a whole bench it is built as what `make build` made, for the same target, so that most of
     it is there already. A quick run judges no times and takes the one that the tests use."""
-    which = ["--workspace", "--bins", "--tests"] if quick else ["--profile", "host", "--target", TARGET, "-p", "imprint-tests", "--bin", name]
+    whole = ["--profile", "host", "--target", TARGET, "-p", "imprint-tests", "--bin", name]
+    which = ["--workspace", "--bins", "--tests"] if quick else whole
     subprocess.run(["cargo", "build", "--locked", "--quiet", *which], check=True, cwd=ROOT)
     return ROOT / "target" / ("debug" if quick else f"{TARGET}/host") / name
 
