@@ -22,6 +22,7 @@ use imprint_tests::programs;
 mod pure {
     mod boots;
     mod bundle;
+    mod corpora;
     mod docs;
     mod dracut;
     mod drives;
@@ -54,6 +55,17 @@ mod pure {
         assert_eq!(stages.len(), 11, "{stages:?}");
         stages
     }
+}
+
+/// The fuzz targets name the macro by this crate (pure/corpora.rs).
+extern crate self as libfuzzer_sys;
+
+/// A target as a function, instead of as a program that searches.
+#[macro_export]
+macro_rules! fuzz_target {
+    (|$bytes:ident: &[u8]| $body:block) => {
+        pub(crate) fn run($bytes: &[u8]) $body
+    };
 }
 
 const TYPICAL: &[u8] = include_bytes!("data/payload-typical.cbor");

@@ -1,6 +1,6 @@
 //! Admission keys: a file that somebody calls a key, and an object that somebody calls a proof. There is one proof of a key for a
 //! HELLO and a host's nonce, and no other object counts as one.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::line::admission::{AdmissionKey, Proof};
 use imprint::line::frame::Hello;

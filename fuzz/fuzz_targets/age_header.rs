@@ -1,6 +1,6 @@
 //! Headers of age files: an error that names a line, or a header that the identity of the seeds opens. Keys as text are written as
 //! they are read.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::age::{self, AgeError, Identity, Recipient};
 

@@ -1,6 +1,6 @@
 //! The stream of an age file: what is encrypted is decrypted, and with a change it is not. The input is the change, and then the
 //! text: where, what with, and how many bytes are cut.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::age::{self, Identity};
 

@@ -1,6 +1,6 @@
 //! A sealed bundle that is taken apart has a statement that is encoded to the same bytes. Without the key of a signer nothing opens
 //! but what the signer has signed, which a seed is.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use base64ct::{Base64, Encoding};
 use imprint::age::Identity;

@@ -1,6 +1,6 @@
 //! A tar that is read is written to the same bytes, and so is a gzip file's content. The headers' checksums are mended first, so that
 //! the fuzzer gets past them.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::bundle::{Bundle, EntryPath};
 

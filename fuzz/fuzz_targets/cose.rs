@@ -1,6 +1,6 @@
 //! A signed payload that is taken apart is put together to the same bytes. With signers in the site pin, nothing is
 //! decoded but what these signers have signed, which the seeds are.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::payload::signed::{self, Signed, is_signed};
 use imprint::secret::Secret;

@@ -1,6 +1,6 @@
 //! The content of a credential, and the words of a kernel command line that bring one. No error may contain bytes that
 //! control the console on which it is printed.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::options::{CredentialName, Options};
 use imprint::payload::MAX_LEN;

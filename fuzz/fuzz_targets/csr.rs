@@ -1,5 +1,5 @@
 //! What a peer may send as a CSR: an error or a request that is what it seems, and can be compared and named.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::payload::{CertificateNames, KeyType};
 use imprint_host::csr::Csr;

@@ -1,6 +1,6 @@
 //! What a DHCP client hears: IPv4 packets one after the other, each with its length before it. A lease has an address
 //! that a host can have, and no words from a server drive the console.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Answers of name servers: whoever owns the network can write any bytes. The first two bytes choose the question.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::dns::{Data, Kind, MAX_ALIASES, Said, answer, in_order};
 

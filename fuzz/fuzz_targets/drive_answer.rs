@@ -1,5 +1,5 @@
 //! What a reader sends that a medium has taken over.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::payload::MAX_LEN;
 use imprint::source::answer::{Answer, Looked, MAX_ANSWER, MAX_PARTS, MAX_PAYLOADS, Part};

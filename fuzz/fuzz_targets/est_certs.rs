@@ -1,5 +1,5 @@
 //! A certs-only PKCS#7 message, base64 or DER, and what is read of the certificates in it for people and for the check.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::certificate::CertificateFacts;
 use imprint::payload::CaCertificate;

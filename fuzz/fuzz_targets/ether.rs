@@ -1,6 +1,6 @@
 //! Line frames in Ethernet frames: whatever is next to a link can send any bytes. What is taken is written back the same, and the
 //! node's end of a line takes any text that comes so.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::line::ether::{Capsule, LEAST, MOST, frames};
 use imprint::line::frame::Hello;

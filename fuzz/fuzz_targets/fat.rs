@@ -1,6 +1,6 @@
 //! A FAT volume on a whole disk. The disk repeats the input up to 64 MiB, so that FAT32, which begins at 32, is within
 //! reach of small inputs.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::io::{self, Read, Seek, SeekFrom};
 

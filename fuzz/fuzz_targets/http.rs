@@ -1,5 +1,5 @@
 //! What a client may say to the EST server over TLS: it is answered in HTTP or not at all, and never with a certificate.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::{Arc, OnceLock};
 

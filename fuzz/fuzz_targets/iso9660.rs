@@ -1,6 +1,6 @@
 //! A medium that nobody vouched for. Inputs are the sectors behind the system area, which nobody reads, so that the
 //! corpus stays small.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::io::Cursor;
 

@@ -1,5 +1,5 @@
 //! A pattern of modules.alias and a MODALIAS, separated by NUL. Compared with a matcher that follows the definition, on short texts.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::kmod::matches;
 

@@ -1,6 +1,6 @@
 //! The indices of depmod, separated by NUL: modules.dep, modules.alias, modules.softdep, modules.builtin, and names. What is loaded is
 //! loaded once, after what it needs, and an image that has just that has the same.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::kmod::{Index, Texts, name_of};
 

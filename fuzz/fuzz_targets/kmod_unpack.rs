@@ -1,5 +1,5 @@
 //! A module as it is stored: gzip, xz, zstd. No input takes more memory than the limit, and what comes out is an ELF file.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::kmod::{MAX_MODULE, Packing, unpack};
 

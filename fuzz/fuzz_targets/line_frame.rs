@@ -1,5 +1,5 @@
 //! Whatever a line carries: no panic, and what is taken for a frame is what this program writes for it.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::line::frame::Packet;
 use imprint::line::scan::Scanner;

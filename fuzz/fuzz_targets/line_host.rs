@@ -1,5 +1,5 @@
 //! A host whose node says anything at all, in frames that are right and in bytes that are none, at any time.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::line::frame::Side;
 use imprint::line::{Host, HostEvent, Kind, Nonce, Session, Shape, TimeKey, Wire};

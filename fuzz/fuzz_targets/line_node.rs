@@ -1,5 +1,5 @@
 //! A node whose host says anything at all, in frames that are right and in bytes that are none, at any time.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::line::frame::Side;
 use imprint::line::{Hello, Kind, Node, NodeEvent, Nonce, Session, Shape, Stage, TimeKey, Versions, Wire};

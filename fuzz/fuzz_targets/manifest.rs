@@ -1,5 +1,5 @@
 //! The bytes are the manifest of a tar without entries: an error, or a bundle that is written to the same bytes.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::bundle::Bundle;
 

@@ -1,6 +1,6 @@
 //! What neighbours and routers say: ARP, neighbour advertisements, and the options of router advertisements as the
 //! kernel passes them on. The first byte chooses.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::neighbour::{self, UserOptions};
 

@@ -1,5 +1,5 @@
 //! Datagrams of rtnetlink. Whatever they say, a link has a name that a payload could say, and lengths add up.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::path::Path;
 

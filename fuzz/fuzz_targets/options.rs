@@ -1,6 +1,6 @@
 //! A kernel command line, as it is read from /proc/cmdline, and the payload on it. Whatever it says, the error neither
 //! floods nor drives the console that it is printed on.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::options::{Mode, Options};
 use imprint::source::cmdline;

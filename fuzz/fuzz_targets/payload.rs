@@ -1,5 +1,5 @@
 //! Whatever decodes is encoded to the same bytes; whatever does not says where. A certificate and key in it are verified.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::identity::Given;
 use imprint::payload::{Enrolment, Payload};

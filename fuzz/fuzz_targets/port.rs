@@ -1,5 +1,5 @@
 //! What firmware and boot loaders say of serial ports: an SPCR table, and `console=` words.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::port::{console_baud, spcr};
 

@@ -1,5 +1,5 @@
 //! Records, as TOML and as rows of a CSV: an error that names a line, or something that a payload can be made of.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::payload::{CaCertificate, EstUrl};
 use imprint_host::record::{Record, csv};

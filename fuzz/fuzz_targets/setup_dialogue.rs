@@ -1,6 +1,6 @@
 //! What somebody types at the dialogue on a console: whatever it is, only text, line ends, backspace and the bell come back, nothing that
 //! was typed as a password is shown, and settings that come out mean the same when they are written and read.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::payload::{HardwareAddress, InterfaceName};
 use imprint::setting::{SETTINGS, Settings};

@@ -1,5 +1,5 @@
 //! The SMBIOS table of the firmware. Every string that comes out is part of the table.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::smbios;
 

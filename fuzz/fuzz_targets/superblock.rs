@@ -1,5 +1,5 @@
 //! The beginning of a disk that may hold a root: any bytes name a device, or none.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::superblock;
 

@@ -1,5 +1,5 @@
 //! A telnet server that sends anything: no panic, bounded answers, and what we send arrives at a peer unchanged.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use libfuzzer_sys::fuzz_target;
 

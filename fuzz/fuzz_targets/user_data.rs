@@ -1,5 +1,5 @@
 //! Data for cloud-init, which anybody who may start an instance can write.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use imprint::payload::MAX_LEN;
 use imprint::source::user_data::{Content, user_data, vendor_data};
