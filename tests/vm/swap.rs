@@ -125,7 +125,7 @@ fn the_real_root_swaps_to_the_partition_that_is_prepared_and_to_nothing_else() {
 const PROMPT: &str = "pre-pivot:/# ";
 
 /// Somebody wrote to the partition since. It is left alone, the console says so, and compressed memory takes its place. A person then
-/// prepares another partition, after two that imprint refuses, and the boot goes on with it.
+/// prepares another partition, after two that imprint refuses, and the boot goes on with it, also after somebody has switched it off.
 #[test]
 fn a_person_prepares_a_partition_in_the_place_of_one_that_was_changed() {
     let work = tempfile::tempdir().unwrap();
@@ -155,6 +155,12 @@ fn a_person_prepares_a_partition_in_the_place_of_one_that_was_changed() {
         let (name, yes, done) = ("to go on: ", "type yes to write: ", "vdb4 is prepared: from the next boot on");
         let prepares = |_: &u8| ask("imprint swap prepare /dev/vdb4", name) && ask("vdb4", yes) && ask("yes", done);
         assert!([0u8; 5].iter().any(prepares), "it was not prepared");
+        let uses = |_: &u8| types_until(line, seen, ("imprint swap on", PATIENCE), &[PROMPT]).contains(" MiB on vdb4 (dm-");
+        assert!([0u8; 5].iter().any(uses), "it is not in use: {seen}");
+        // As a run leaves it that was killed before the kernel used it: a mapping, and no swap space.
+        let off = "swapoff /dev/dm-*; grep -c dm- /proc/swaps";
+        let ends = |_: &u8| types_until(line, seen, (off, PATIENCE), &[PROMPT]).contains("\n0");
+        assert!([0u8; 5].iter().any(ends), "it is still in use: {seen}");
         types(line, "exit");
     });
     let after = std::fs::read(&disk).unwrap();
