@@ -87,10 +87,8 @@ fn an_image_that_is_not_the_right_one_stops_the_boot() {
     assert_eq!((report.exit_code(), report.ended_in()), (0, "emergency"), "{}", report.console);
     let error = report.status().root.unwrap().error.unwrap();
     assert!(error.contains("the image there has the SHA-256 "), "{error}");
-    let said = report
-        .console
-        .lines()
-        .filter(|line| line.contains("imprint: bundle: fetching the root from https://10.0.2.2:"));
+    let said =
+        report.console.lines().filter(|line| line.contains("imprint: root: fetching the root from https://10.0.2.2:"));
     assert_eq!(said.count(), 1, "{}", report.console);
     assert!(!report.part("mounts").contains(" /sysroot "), "{}", report.part("mounts"));
 }

@@ -155,7 +155,8 @@ fn a_person_prepares_a_partition_in_the_place_of_one_that_was_changed() {
         let (name, yes, done) = ("to go on: ", "type yes to write: ", "vdb4 is prepared: from the next boot on");
         let prepares = |_: &u8| ask("imprint swap prepare /dev/vdb4", name) && ask("vdb4", yes) && ask("yes", done);
         assert!([0u8; 5].iter().any(prepares), "it was not prepared");
-        let uses = |_: &u8| types_until(line, seen, ("imprint swap on", PATIENCE), &[PROMPT]).contains(" MiB on vdb4 (dm-");
+        let uses =
+            |_: &u8| types_until(line, seen, ("imprint swap on", PATIENCE), &[PROMPT]).contains(" MiB on vdb4 (dm-");
         assert!([0u8; 5].iter().any(uses), "it is not in use: {seen}");
         // As a run leaves it that was killed before the kernel used it: a mapping, and no swap space.
         let off = "swapoff /dev/dm-*; grep -c dm- /proc/swaps";

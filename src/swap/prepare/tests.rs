@@ -95,7 +95,8 @@ fn what_no_boot_would_use_is_refused() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("sys/block")).unwrap();
     let link = |disk: &str, target: &str| {
-        std::os::unix::fs::symlink(format!("../devices/{target}/{disk}"), root.path().join("sys/block").join(disk)).unwrap();
+        std::os::unix::fs::symlink(format!("../devices/{target}/{disk}"), root.path().join("sys/block").join(disk))
+            .unwrap();
     };
     link("vdb", "pci0000:00/0000:00:04.0/virtio2/block");
     link("sdb", "pci0000:00/0000:00:1d.7/usb2/2-1/host3/block");
