@@ -135,7 +135,16 @@ mod tests {
         let mut other = whole.clone();
         other[0x202] = b'h';
         // arm64: a compressed Image, or one that unpacks itself.
-        for bytes in [&unsaid[..], &other, &whole[..0x3e00], &whole[..0x20f], b"\x1f\x8b\x08", b"", &kernel(&[b'x'; 65]), &kernel(b"\xff 1\0")] {
+        for bytes in [
+            &unsaid[..],
+            &other,
+            &whole[..0x3e00],
+            &whole[..0x20f],
+            b"\x1f\x8b\x08",
+            b"",
+            &kernel(&[b'x'; 65]),
+            &kernel(b"\xff 1\0"),
+        ] {
             assert_eq!(version(bytes), None);
         }
     }
