@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::Image;
 use super::error::{ImageError, failed};
-use crate::elf::{AARCH64, Machine, X86_64};
+use crate::elf::{AARCH64, X86_64};
 
 /// The label of the file system. None of those by which nodes know a config drive (docs/config-drive.md).
 const LABEL: &str = "IMPRINT-BOOT";
