@@ -114,7 +114,7 @@ test-vm: build agent-aarch64
 	$(NEXTEST) -E 'binary(vm)'
 
 ## test-packages Debian packages, installed, upgraded and purged in a chroot; bills of materials
-test-packages: build
+test-packages: build agent-aarch64
 	@scripts/install-needs deb test
 	@scripts/debian-chroot >/dev/null
 	cargo build --locked --workspace --bins --tests

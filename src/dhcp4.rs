@@ -156,11 +156,15 @@ impl Client {
     /// A client that wants to keep its lease. It broadcasts its question, as RFC 2131 §4.4.5 does to rebind: that needs
     /// no route to the server, and finds other servers, too.
     pub fn renewing(asker: Asker, lease: &Lease, random: [u8; 8], now: Duration) -> Client {
-        let mut client = Client::new(asker, random, now);
-        if let IpAddr::V4(address) = lease.address.address() {
-            client.stage = Stage::Renew(address, lease.ends_at());
+        match lease.address.address() {
+            IpAddr::V4(address) => Client::keeping(asker, address, lease.ends_at(), random, now),
+            IpAddr::V6(_) => Client::new(asker, random, now),
         }
-        client
+    }
+
+    /// The same where no more is known of the lease than its address and when it ends, since boot.
+    pub fn keeping(asker: Asker, address: Ipv4Addr, ends: Duration, random: [u8; 8], now: Duration) -> Client {
+        Client { stage: Stage::Renew(address, ends), ..Client::new(asker, random, now) }
     }
 
     /// The packet that is to be sent now, if any, and when to call again.

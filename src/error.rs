@@ -71,9 +71,13 @@ impl Error {
     }
 }
 
+/// The stage, for the console. A root has its own word there: the node need not have a bundle.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.stage().0)
+        f.write_str(match self {
+            Error::Bundle(UseError::Netroot(_)) => "root",
+            error => error.stage().0,
+        })
     }
 }
 
@@ -224,5 +228,13 @@ mod tests {
         ] {
             assert_eq!(error.stage(), (stage, code));
         }
+    }
+
+    /// The accident: somebody looks for a bundle that the node does not have.
+    #[test]
+    fn a_root_that_is_not_there_is_no_bundle_at_the_console() {
+        let error: Error = NetrootError::Fetch(RetrievalError::Failed { attempts: vec![] }).into();
+        assert_eq!(error.to_string(), "root");
+        assert_eq!(Error::from(UseError::NoneInstead).to_string(), "bundle");
     }
 }

@@ -7,13 +7,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::apply::image::{self, ImageError, Kind, Place};
-use crate::payload::HttpsUrl;
+use crate::apply::network::{Keeper, NetworkError};
+use crate::chain::chain;
+use crate::payload::{HostName, HttpsUrl};
 use crate::retrieval::{Context, Hooks, Image, Progress, Retrieval, RetrievalError};
 use crate::shown::line;
 use crate::time::{Deadline, since_boot};
 
+/// How often the leases are looked at while nothing comes.
+const LEASES: Duration = Duration::from_secs(1);
+
 /// Which image, and how it comes.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Wanted<'a> {
     /// The root of the machine.
     pub machine: &'a Path,
@@ -27,6 +32,8 @@ pub struct Wanted<'a> {
     pub patience: Duration,
     /// Who fetches it.
     pub context: Context<'a>,
+    /// The host name that the DHCP servers know.
+    pub hostname: Option<HostName>,
     /// Shows a line to whoever is at the consoles.
     pub say: &'a dyn Fn(&str),
 }
@@ -66,9 +73,13 @@ pub fn mount(wanted: &Wanted<'_>, to: &Path) -> Result<Option<Mounted>, NetrootE
 
 fn fetch(wanted: &Wanted<'_>, place: &Place) -> Result<(HttpsUrl, u64, Duration), NetrootError> {
     let began = since_boot();
-    let mut wait = |until: Deadline| {
-        std::thread::sleep(until.remaining());
-        Ok(())
+    let mut leases = Leases { keeper: Some(Keeper::open(wanted.hostname.clone())), say: wanted.say };
+    let mut wait = |until: Deadline| loop {
+        leases.tend();
+        if until.expired() {
+            return Ok(());
+        }
+        std::thread::sleep(until.at_most(LEASES).remaining());
     };
     let mut progress = |progress: Progress<'_>| (wanted.say)(&progress.to_string());
     let mut hooks = Hooks { wait: &mut wait, progress: &mut progress };
@@ -90,6 +101,24 @@ fn fetch(wanted: &Wanted<'_>, place: &Place) -> Result<(HttpsUrl, u64, Duration)
             // The memory of what has come is free again.
             let cleared = place.clear();
             Err(NetrootError::Fetch(error)).inspect_err(|_| drop(cleared))
+        }
+    }
+}
+
+/// The leases of the run that got the identity, and that has ended. The image may take longer than they last.
+struct Leases<'a> {
+    keeper: Option<Result<Keeper, NetworkError>>,
+    say: &'a dyn Fn(&str),
+}
+
+impl Leases<'_> {
+    /// What cannot be kept is told once: the image may come in time, and a network that is gone ends the transfer by itself.
+    fn tend(&mut self) {
+        let Some(keeper) = self.keeper.take() else { return };
+        let tended = keeper.and_then(|mut keeper| keeper.tend(self.say).map(|()| keeper));
+        match tended {
+            Ok(keeper) => self.keeper = Some(Ok(keeper)),
+            Err(error) => (self.say)(&format!("the leases of DHCP servers are not renewed: {}", chain(&error))),
         }
     }
 }

@@ -99,6 +99,9 @@ struct Site {
     not_before: Option<Duration>,
     /// The server has not given a wrong range yet.
     resumes: bool,
+    /// The most that it may be expected to bring of an image in [`image::SPAN`], in bytes: what it has brought before it was left; 0 if
+    /// it brings nothing, or breaks off again and again. `None`: nobody knows.
+    brings: Option<usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -127,7 +130,7 @@ impl<'a> Retrieval<'a> {
         let mut sites: Vec<Site> = Vec::new();
         for url in urls {
             if !sites.iter().any(|site| site.url == url) {
-                sites.push(Site { url, failed: None, over: false, not_before: None, resumes: true });
+                sites.push(Site { url, failed: None, over: false, not_before: None, resumes: true, brings: None });
             }
         }
         Retrieval { context, sites, open: None, part: None, whole: None, image: None }
@@ -288,9 +291,10 @@ impl<'a> Retrieval<'a> {
                 }
             };
             let is_image = matches!(what, What::Image);
+            let others = best(self.sites.iter().skip(1));
             let mut image = self.image.as_mut().filter(|_| is_image);
             if let Some(image) = &mut image {
-                image.expect();
+                image.expect(others);
             }
             let mut sink = |head: &Response, left: usize, bytes: &[u8]| match &mut image {
                 Some(image) => image.take(&url, head, left, bytes),
@@ -439,8 +443,14 @@ impl<'a> Retrieval<'a> {
 
     fn failed(&mut self, what: What<'_>, address: Option<std::net::SocketAddr>, error: ServerError) {
         let told = error.retry_after().map(|when| pause::honoured(self.wait(when), false));
+        let broke_off = self.image.as_ref().is_some_and(Image::has_begun);
         let Some(site) = self.sites.first_mut() else { return };
         site.over = error.lasts();
+        site.brings = match &error {
+            ServerError::Slow { came, .. } => Some(*came),
+            _ if broke_off && site.failed.is_none() => site.brings,
+            _ => Some(0),
+        };
         site.not_before = told.map(|wait| since_boot().saturating_add(wait));
         // A try for which there was too little time tells less than the one before.
         if site.failed.is_some() && matches!(error, ServerError::Https(HttpsError::TimedOut(_))) {
@@ -465,6 +475,11 @@ impl<'a> Retrieval<'a> {
 fn resume(head: &mut Head, have: usize, version: &Version) {
     head.field("Range", &format!("bytes={have}-"));
     head.field("If-Range", &version.etag);
+}
+
+/// The most that one of these sites may be expected to bring of an image in [`image::SPAN`], in bytes.
+fn best<'s>(sites: impl Iterator<Item = &'s Site>) -> usize {
+    sites.filter(|site| !site.over).map(|site| site.brings.unwrap_or(usize::MAX)).max().unwrap_or(0)
 }
 
 /// How long the first site may take, after so many others in this round: none of those behind it loses its turn to a slow one.

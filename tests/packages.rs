@@ -64,6 +64,35 @@ fn lintian_has_no_error() {
     assert!(!said.contains("unused-override"), "{said}");
 }
 
+/// The agent is built for aarch64 by the tests of virtual machines; the host tool is not, so a file stands in its place here, and nobody
+/// looks at its package.
+#[test]
+fn packages_for_arm64_have_its_agent_and_no_error() {
+    let work = tempfile::tempdir().unwrap();
+    let (programs, out) = (work.path().join("programs"), work.path().join("out"));
+    fs::create_dir(&programs).unwrap();
+    let agent = tree().join("dist/aarch64/imprint");
+    for name in ["imprint", "imprint-host"] {
+        fs::copy(&agent, programs.join(name))
+            .unwrap_or_else(|error| panic!("{}: {error}: run make agent-aarch64", agent.display()));
+    }
+    output(Command::new(tree().join("scripts/make-deb")).arg("arm64").args([&programs, &out]));
+    let mut made = packages(&out);
+    made.remove("imprint-host");
+    for (name, file) in &made {
+        let architecture = output(Command::new("dpkg-deb").arg("-f").arg(file).arg("Architecture"));
+        assert_eq!(architecture.trim(), if name == "imprint" { "arm64" } else { "all" }, "{name}");
+    }
+    let unpacked = work.path().join("unpacked");
+    output(Command::new("dpkg-deb").arg("-x").args([&made["imprint"], &unpacked]));
+    let program = fs::read(unpacked.join("usr/bin/imprint")).unwrap();
+    // e_machine: EM_AARCH64
+    assert_eq!((&program[..4], &program[18..20]), (&b"\x7fELF"[..], &[183, 0][..]));
+    let check = ["--fail-on", "error", "--allow-root", "--show-overrides"];
+    let said = output(Command::new("lintian").args(check).args(made.values()));
+    assert!(!said.contains("unused-override"), "{said}");
+}
+
 /// Who builds again must get the same bytes, whatever his shell and his clock are; and what `make install` installs is in one
 /// package, or on the list of what is left out.
 #[test]
@@ -179,6 +208,17 @@ impl Debian {
     }
 }
 
+/// Turns a package into one of another version: with a document that later ones do not have, and another text in one that they have.
+fn other_content(package: &Path) {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("package");
+    output(Command::new("dpkg-deb").arg("-R").args([package, &folder]));
+    let documents = folder.join("usr/share/doc/imprint");
+    fs::write(documents.join("gone.md"), "of the old version\n").unwrap();
+    fs::write(documents.join("README.md"), "of the old version\n").unwrap();
+    output(Command::new("dpkg-deb").args(["--root-owner-group", "-Zxz", "--build"]).args([&folder, package]));
+}
+
 /// The accidents: an upgrade that forgets what an operator has set; a purge that takes the only CA of a site with it; a package
 /// that starts a server before there is anything to serve, or leaves rubbish behind.
 #[test]
@@ -188,7 +228,10 @@ fn a_ca_survives_upgrade_removal_and_purge() {
     for version in ["0.0.9-1", &new] {
         let out = debian.root.join(version);
         fs::create_dir(&out).unwrap();
-        make(&out, Some(version));
+        let made = make(&out, Some(version));
+        if version == "0.0.9-1" {
+            other_content(&made["imprint"]);
+        }
     }
     // An image builder puts its files in place first; nobody may be asked whose are right.
     debian.shell(
@@ -228,16 +271,33 @@ fn a_ca_survives_upgrade_removal_and_purge() {
     assert!(made.contains("timers.target.wants/imprint-renew.timer"), "{made}");
     let user = debian.shell("id imprint-host");
 
+    let documents = "cd /usr/share/doc/imprint; head -qn 1 README.md gone.md 2>/dev/null || true";
+    assert_eq!(debian.shell(documents), "of the old version\n".repeat(2), "the premise");
+
     debian.install(&new, &PACKAGES);
+    assert_eq!(debian.shell(documents), "# imprint\n");
     let versions = debian.shell("dpkg-query -W -f '${Version} ${db:Status-Status}\\n' 'imprint*'");
     assert_eq!(versions, format!("{new} installed\n").repeat(PACKAGES.len()));
     assert_eq!(debian.kept(), made);
 
+    // As on a system that runs: what the packages ask of systemd.
+    debian.shell(
+        "mkdir -p /run/systemd/system; mv /usr/bin/deb-systemd-invoke /usr/bin/deb-systemd-invoke.real; \
+         printf '#!/bin/sh\\necho \"$*\" >>/asked\\n' >/usr/bin/deb-systemd-invoke; chmod 755 /usr/bin/deb-systemd-invoke",
+    );
+    let asked = || {
+        let said = debian.shell("sort /asked; rm /asked");
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
     let names = PACKAGES.join(" ");
     debian.shell(&format!("apt-get remove -y {names}"));
+    assert_eq!(asked(), ["stop imprint-host.service", "stop imprint-renew.timer"]);
     assert_eq!(debian.shell("ls /usr/bin/imprint* 2>/dev/null || true"), "");
     assert_eq!(debian.kept(), made);
     debian.install(&new, &PACKAGES);
+    // Debian's program starts what is enabled, and nothing else.
+    assert_eq!(asked(), ["restart imprint-host.service", "start imprint-renew.timer"]);
+    debian.shell("rm -r /run/systemd/system; mv /usr/bin/deb-systemd-invoke.real /usr/bin/deb-systemd-invoke");
     assert_eq!((debian.kept(), debian.enabled("imprint-host.service").as_str()), (made.clone(), "enabled"));
     assert_eq!(debian.shell("id imprint-host"), user);
 

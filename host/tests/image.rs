@@ -383,3 +383,37 @@ fn an_image_that_is_there_stays_when_the_disk_is_full() {
     let said = text(&output.stderr);
     assert!(said.contains("No space left on device"), "{said}");
 }
+
+/// What would make a medium that starts nothing.
+#[test]
+fn a_medium_with_another_kernel_or_without_its_tools_is_refused() {
+    let kernel = Kernel::new(X86_64);
+    let says = |version: &str| {
+        let mut bytes = vec![0; 0x1000];
+        bytes[0x202..0x206].copy_from_slice(b"HdrS");
+        bytes[0x20e..0x210].copy_from_slice(&0x400_u16.to_le_bytes());
+        bytes[0x600..0x600 + version.len()].copy_from_slice(version.as_bytes());
+        fs::write(kernel.path("vmlinuz"), bytes).unwrap();
+    };
+    let words = ["--iso", "--kernel", "vmlinuz", "--append"];
+    says("6.1.0-10-test (somebody) #1 SMP");
+    let want = "the kernel vmlinuz is Linux 6.1.0-10-test, and the image has the modules of 6.1.0-9-test, which it could not load";
+    kernel.refused(&[&words[..], &["quiet"]].concat(), want);
+    says("6.1.0-9-test (somebody) #1 SMP");
+    for wrong in ["a'b", "a\"b", "a\\b", "$a", "a\nb"] {
+        let want = "--append: want words without quotes, backslashes and $, as they go into the menu of the medium";
+        kernel.refused(&[&words[..], &[wrong]].concat(), want);
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_imprint-host"))
+        .args(["image", "--kernel-modules", "modules", "--agent", "agent", "-o", "image"])
+        .args(words)
+        .arg("quiet")
+        .env("PATH", "/nonexistent")
+        .current_dir(kernel.work.path())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert!(said.starts_with("imprint-host: --iso needs grub-mkrescue xorriso mformat"), "{said}");
+    assert!(said.contains("; on Debian: apt-get install grub-common xorriso mtools"), "{said}");
+    assert!(!kernel.path("image").exists());
+}

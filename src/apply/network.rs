@@ -5,6 +5,7 @@
 mod before;
 mod contender;
 mod error;
+mod keep;
 mod kernel;
 mod lease;
 mod packet;
@@ -16,6 +17,7 @@ mod resolv;
 use std::net::IpAddr;
 
 pub use error::NetworkError;
+pub use keep::Keeper;
 pub use race::Race;
 pub use report::{Carrier, LinkReport};
 

@@ -67,6 +67,7 @@ const IFLA_STATS64: u16 = 23;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 
 /// One message of an answer or a notification.
@@ -113,6 +114,8 @@ pub enum Answer {
         flags: u32,
         /// RT_SCOPE_…; 0 is global.
         scope: u8,
+        /// Seconds until the kernel removes it; `None`: never.
+        left: Option<u32>,
     },
     /// Options of a router advertisement that the kernel leaves to programs: `struct nduseroptmsg` and the options
     /// after it.
@@ -278,19 +281,24 @@ fn link(mut reader: Reader<'_>) -> Result<LinkMessage, MessageError> {
 fn address_answer(mut reader: Reader<'_>) -> Result<Answer, MessageError> {
     let [_family, length, flags, scope] = reader.array()?;
     let index = reader.u32()?;
-    let (mut local, mut peer, mut flags) = (None, None, u32::from(flags));
+    let (mut local, mut peer, mut flags, mut left) = (None, None, u32::from(flags), None);
     for (kind, value) in Attributes(reader.0) {
         match kind {
             IFA_LOCAL => local = ip(value),
             IFA_ADDRESS => peer = ip(value),
             // The header has room for eight flags only.
             IFA_FLAGS => flags = value.try_into().map_or(flags, u32::from_ne_bytes),
+            // struct ifa_cacheinfo: preferred, valid. The largest number is for ever (INFINITY_LIFE_TIME).
+            IFA_CACHEINFO => {
+                let valid = value.get(4..8).and_then(|valid| valid.try_into().ok()).map(u32::from_ne_bytes);
+                left = valid.filter(|valid| *valid != u32::MAX);
+            }
             _ => {}
         }
     }
     // IFA_ADDRESS is the other end of a point-to-point link. IPv6 often sends IFA_ADDRESS alone (if_addr.h).
     let prefix = local.or(peer).and_then(|address| Prefix::new(address, length));
-    Ok(Answer::Address { index, prefix, flags, scope })
+    Ok(Answer::Address { index, prefix, flags, scope, left })
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {

@@ -107,6 +107,13 @@ pub enum ServerError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The image comes so slowly that another server is asked.
+    Slow {
+        /// Bytes that have come.
+        came: usize,
+        /// In this time.
+        took: Duration,
+    },
     /// The image is another one.
     Digest {
         /// The SHA-256 that it has to have.
@@ -150,7 +157,7 @@ impl ServerError {
     pub(super) fn lasts(&self) -> bool {
         match self {
             ServerError::Https(error) => error.lasts(),
-            ServerError::Busy { .. } | ServerError::Range { .. } => false,
+            ServerError::Busy { .. } | ServerError::Range { .. } | ServerError::Slow { .. } => false,
             _ => true,
         }
     }
@@ -242,6 +249,12 @@ impl fmt::Display for ServerError {
                     _ => Ok(()),
                 }
             }
+            ServerError::Slow { came, took } => write!(
+                f,
+                "the server has brought {} KiB in {} s, and another one may be faster; look at its load, or at the network",
+                came / 1024,
+                took.as_secs()
+            ),
             ServerError::Digest { want, got } => write!(
                 f,
                 "the image there has the SHA-256 {}, and {} is wanted; nothing was mounted. Put the right image there, or correct \

@@ -12,7 +12,12 @@ use crate::digest::Sha256;
 use crate::http::Response;
 use crate::https::Stopped;
 use crate::payload::HttpsUrl;
-use crate::time::Deadline;
+use crate::time::{Deadline, since_boot};
+
+/// For so long a server is looked at where another one may be faster.
+pub(super) const SPAN: Duration = Duration::from_secs(30);
+/// What a server has to bring in [`SPAN`] then, in bytes.
+const ENOUGH: usize = 2 * 1024 * 1024;
 
 /// An image on its way.
 pub struct Image<'a> {
@@ -29,6 +34,10 @@ pub struct Image<'a> {
     begun: bool,
     /// Why the sink has stopped.
     trouble: Option<ServerError>,
+    /// The most that another server may be expected to bring in [`SPAN`], in bytes.
+    others: usize,
+    /// When this [`SPAN`] has begun, since boot, and what there was then.
+    since: (Duration, usize),
     /// The most that there ever was of it.
     pub(super) most: usize,
 }
@@ -45,6 +54,8 @@ impl<'a> Image<'a> {
             version: None,
             begun: false,
             trouble: None,
+            others: 0,
+            since: (Duration::ZERO, 0),
             most: 0,
         }
     }
@@ -54,9 +65,14 @@ impl<'a> Image<'a> {
         self.version.as_ref().filter(|version| version.url == *url && self.have > 0)
     }
 
-    /// Another answer is asked for.
-    pub(super) fn expect(&mut self) {
-        (self.begun, self.trouble) = (false, None);
+    /// Another answer is asked for. `others`: the most that another server may be expected to bring in [`SPAN`], in bytes.
+    pub(super) fn expect(&mut self, others: usize) {
+        (self.begun, self.trouble, self.others) = (false, None, others);
+    }
+
+    /// Whether something has come of the answer that was asked for last.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Why the sink has stopped.
@@ -68,19 +84,44 @@ impl<'a> Image<'a> {
     pub(super) fn take(&mut self, url: &HttpsUrl, head: &Response, left: usize, bytes: &[u8]) -> Result<(), Stopped> {
         let begun = std::mem::replace(&mut self.begun, true);
         let result = if begun { Ok(()) } else { self.begin(url, head, left) };
-        result.and_then(|()| self.put(left, bytes)).map_err(|error| {
+        let result = result.and_then(|()| self.put(left, bytes));
+        let behind = left.saturating_sub(bytes.len());
+        result.and_then(|()| self.hurry(behind, since_boot())).map_err(|error| {
             self.trouble = Some(error);
             Stopped
         })
     }
 
+    /// Leaves a slow server for another one, which may be faster, with so many bytes still to come. Each may turn out to be slow, so
+    /// one is left only for twice as much: whatever the link can do, the image comes in the end.
+    fn hurry(&mut self, behind: usize, now: Duration) -> Result<(), ServerError> {
+        let (since, had) = self.since;
+        let (took, came) = (now.saturating_sub(since), self.have.saturating_sub(had));
+        if took < SPAN {
+            return Ok(());
+        }
+        self.since = (now, self.have);
+        if came >= ENOUGH || behind <= came || self.others / 2 <= came {
+            Ok(())
+        } else {
+            Err(ServerError::Slow { came, took })
+        }
+    }
+
+    /// Puts the beginning of the span so far into the past.
+    #[cfg(test)]
+    pub(super) fn began(&mut self, ago: Duration) {
+        self.since.0 = self.since.0.saturating_sub(ago);
+    }
+
     fn begin(&mut self, url: &HttpsUrl, head: &Response, length: usize) -> Result<(), ServerError> {
         if head.status == 206 {
+            self.since = (since_boot(), self.have);
             let version = self.version.as_ref().filter(|version| version.url == *url);
             return version.ok_or_else(|| error::of_image(head))?.fits(self.have, head, length);
         }
         // The whole: what there was is another version, or of another server.
-        (self.have, self.digest, self.version) = (0, Sha256::default(), None);
+        (self.have, self.digest, self.version, self.since) = (0, Sha256::default(), None, (since_boot(), 0));
         // The memory of an image that was there is free before there is room for another.
         self.file = None;
         self.file = Some((self.room)(u64::try_from(length).unwrap_or(u64::MAX)).map_err(ServerError::Room)?);

@@ -88,10 +88,56 @@ fn only_a_version_that_has_a_name_is_resumed() {
     assert_eq!(Part::grown(Some(part()), &server(), beginning, length).unwrap().bytes, b"0123");
 }
 
+fn site() -> Site {
+    Site { url: server(), failed: None, over: false, not_before: None, resumes: true, brings: None }
+}
+
+/// Attack: a first server that brings 600 bytes a second keeps the node from a second one for days.
+#[test]
+fn a_slow_server_is_left_for_one_that_may_be_faster() {
+    let mut room = |_: u64| Ok(tempfile::tempfile().unwrap());
+    let head = "HTTP/1.1 200 OK\r\nETag: \"7-00\"\r\nContent-Length: 10\r\n\r\n";
+    let (head, total) = (broken(head, b"x").0, 200_000_000);
+    // What comes in the first span, and what the others may bring in theirs: whether the server is left.
+    let mut is_left = |came: usize, others: usize, total: usize| {
+        let mut image = Image::new([7; 32], &mut room);
+        image.expect(others);
+        image.take(&server(), &head, total, &vec![0; came]).unwrap();
+        assert!(image.trouble().is_none(), "not before the span is over");
+        image.began(image::SPAN);
+        let stopped = image.take(&server(), &head, total - came, &[]).is_err();
+        let trouble = image.trouble();
+        assert_eq!(stopped, trouble.is_some());
+        assert!(trouble.is_none_or(|error| matches!(error, ServerError::Slow { came: said, .. } if said == came)));
+        stopped
+    };
+    let slow = 600 * 30;
+    assert!(is_left(slow, usize::MAX, total), "the premise");
+    // The only one, or the others have failed.
+    assert!(!is_left(slow, 0, total));
+    // The others were not much faster: a slow link must not have the image begin anew for ever.
+    assert!(!is_left(slow, 2 * slow, total) && is_left(slow, 2 * slow + 2, total));
+    // Fast enough; and what is left would come in the same time.
+    assert!(!is_left(2 * 1024 * 1024, usize::MAX, total) && !is_left(slow, usize::MAX, 2 * slow));
+
+    let others = |brings: &[(Option<usize>, bool)]| {
+        best(
+            brings
+                .iter()
+                .map(|(brings, over)| Site { brings: *brings, over: *over, ..site() })
+                .collect::<Vec<_>>()
+                .iter(),
+        )
+    };
+    assert_eq!(others(&[]), 0);
+    assert_eq!(others(&[(Some(7), false), (None, false)]), usize::MAX, "one that was not asked yet may be faster");
+    assert_eq!(others(&[(Some(7), false), (Some(0), false), (None, true)]), 7);
+}
+
 /// Attack: a slow first server uses up the time of all.
 #[test]
 fn a_slow_server_leaves_the_others_their_time() {
-    let site = |over| Site { url: server(), failed: None, over, not_before: None, resumes: true };
+    let site = |over| Site { over, ..site() };
     let hour = Duration::from_secs(3600);
     let deadline = Deadline::after(hour);
     let sites = [site(false), site(true), site(false), site(false)];

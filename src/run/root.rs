@@ -12,6 +12,7 @@ use crate::handover::{self, Folder, HandedOver, HandoverError};
 use crate::hex;
 use crate::netroot::{self, Wanted};
 use crate::options::{Mode, Options, OptionsError};
+use crate::payload::HostName;
 use crate::retrieval::Context;
 use crate::source;
 use crate::status::{Node, RootStatus};
@@ -60,6 +61,7 @@ pub fn root(machine: &Path, to: &Path) -> Result<(), Error> {
         sha256,
         patience: options.timeout,
         context: Context { ca: &ca, client: &client, clock, user_agent: &user_agent },
+        hostname: node.hostname.as_deref().and_then(|name| HostName::try_from(name).ok()),
         say: &say,
     };
     let mounted = netroot::mount(&wanted, to);

@@ -183,12 +183,17 @@ pub(crate) fn devices(root: &Path) -> Result<Vec<String>, SourceError> {
     let mut names = Vec::new();
     for entry in entries {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        if !VIRTUAL.iter().any(|prefix| name.starts_with(prefix)) {
+        if !is_virtual(&name) {
             names.push(name);
         }
     }
     order::sort(&mut names, |one, other| one < other);
     Ok(names)
+}
+
+/// Whether the kernel's name of a block device is that of a virtual device, a floppy drive or flash.
+pub(crate) fn is_virtual(name: &str) -> bool {
+    VIRTUAL.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Whether the device is on a USB bus, by its path in sysfs. Anybody who is near the machine can plug a USB medium in.

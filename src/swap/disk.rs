@@ -8,6 +8,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use zeroize::Zeroizing;
@@ -33,6 +34,9 @@ const COOKIE: u32 = (0x02 | 0x04 | 0x08 | 0x40) << 16;
 const PREFER: i32 = 0x8000;
 /// Before swap space that somebody sets up without a priority, and behind compressed memory.
 const PRIORITY: i32 = 10;
+/// How often a device is tried to be removed that somebody has open, and the wait in between: udev looks at each device for a moment.
+const TRIES: u32 = 20;
+const WAIT: Duration = Duration::from_millis(100);
 
 /// Has the kernel use the partition. Does nothing if it does so already.
 pub(super) fn enable(root: &Path, partition: &Partition, _: &Seeded) -> Result<Area, SwapError> {
@@ -41,19 +45,27 @@ pub(super) fn enable(root: &Path, partition: &Partition, _: &Seeded) -> Result<A
     };
     let name = format!("imprint-swap-{}", partition.name);
     // device-mapper itself would let a second table have the partition, too.
-    if let Some(by) = sysfs::holder(root, &partition.name) {
-        let held = by == name;
-        return match mapped(root, &partition.name).filter(|_| held) {
-            Some(device) => Ok(area(device, partition, layout)),
-            None => Err(SwapError::InUse { device: partition.name.clone(), by: Some(by) }),
-        };
+    let holder = sysfs::holder(root, &partition.name);
+    let in_use = |by: &str| SwapError::InUse { device: partition.name.clone(), by: Some(by.to_owned()) };
+    let ours = match &holder {
+        Some(by) => Some(mapped(root, &partition.name).filter(|_| *by == name).ok_or_else(|| in_use(by))?),
+        None => None,
+    };
+    if let Some(device) = &ours
+        && sysfs::is_swap(root, &[device.clone(), format!("mapper/{name}")])
+    {
+        return Ok(area(device.clone(), partition, layout));
     }
     let control = control(root)?;
+    if ours.is_some() {
+        // A run ended before the kernel used it, or somebody has switched it off. How far it came is not known, so it is made anew.
+        remove(&control, &name).map_err(|_| in_use(&name))?;
+    }
     create(&control, &name)?;
     let used = use_it(root, &control, &name, partition, layout);
     if used.is_err() {
         // Errors of the clean-up are ignored: the first error is reported.
-        let _ = call(&control, Call { command: Command::Remove, name: &name, uuid: "", cookie: COOKIE, target: None });
+        let _ = remove(&control, &name);
     }
     used
 }
@@ -105,10 +117,38 @@ fn control(root: &Path) -> Result<File, SwapError> {
 }
 
 fn create(control: &File, name: &str) -> Result<(), SwapError> {
-    // cryptsetup shows and closes devices with such an identifier.
-    let uuid = format!("CRYPT-PLAIN-{name}");
-    let made = call(control, Call { command: Command::Create, name, uuid: &uuid, cookie: 0, target: None });
+    let uuid = uuid(name);
+    let make = || call(control, Call { command: Command::Create, name, uuid: &uuid, cookie: 0, target: None });
+    let made = match make() {
+        // It holds no partition, so a run has ended before it could load a table.
+        Err(error) if is_busy(&error) => remove(control, name).and_then(|()| make()),
+        made => made,
+    };
     made.map(|_| ()).map_err(|source| SwapError::Mapper { what: "making a device", source })
+}
+
+/// cryptsetup shows and closes devices with such an identifier.
+fn uuid(name: &str) -> String {
+    format!("CRYPT-PLAIN-{name}")
+}
+
+/// Removes the device with our identifier, whatever its name: somebody else's with our name stays. The kernel keeps one that is in use.
+fn remove(control: &File, name: &str) -> io::Result<()> {
+    let uuid = uuid(name);
+    let once = || call(control, Call { command: Command::Remove, name: "", uuid: &uuid, cookie: COOKIE, target: None });
+    let mut removed = once();
+    for _ in 1..TRIES {
+        if !removed.as_ref().is_err_and(is_busy) {
+            break;
+        }
+        std::thread::sleep(WAIT);
+        removed = once();
+    }
+    removed.map(drop)
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::EBUSY)
 }
 
 /// Loads the table, which claims the partition and takes the key.
@@ -126,9 +166,9 @@ fn load(control: &File, name: &str, partition: &Partition, layout: Layout) -> Re
     let loaded = call(control, Call { command: Command::Load, name, uuid: "", cookie: 0, target: Some(target) });
     // dm-crypt has a copy.
     sys::forget_key(number);
-    loaded.map(|_| ()).map_err(|source| match source.raw_os_error() {
-        Some(nix::libc::EBUSY) => SwapError::InUse { device: partition.name.clone(), by: None },
-        _ => SwapError::Mapper { what: "loading the table for dm-crypt", source },
+    loaded.map(|_| ()).map_err(|source| match is_busy(&source) {
+        true => SwapError::InUse { device: partition.name.clone(), by: None },
+        false => SwapError::Mapper { what: "loading the table for dm-crypt", source },
     })
 }
 

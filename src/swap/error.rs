@@ -56,6 +56,17 @@ pub enum SwapError {
         /// Its length.
         bytes: u64,
     },
+    /// No boot would use it.
+    PassedOver {
+        /// `sdb2`
+        device: String,
+        /// `sdb`
+        disk: String,
+        /// What the disk is.
+        why: &'static str,
+    },
+    /// A disk was not searched for swap space.
+    Silent(String),
     /// There is something on it.
     Holds {
         /// `vdb2`
@@ -137,6 +148,15 @@ impl fmt::Display for SwapError {
             SwapError::Small { device, bytes } => write!(
                 f,
                 "{device} has {bytes} bytes, and swap space takes {LEAST} at least; make the partition larger"
+            ),
+            SwapError::PassedOver { device, disk, why } => write!(
+                f,
+                "{device} would never be used, because no boot looks for swap space on {disk}: {why}; take a partition of a disk in the \
+                 machine"
+            ),
+            SwapError::Silent(disk) => write!(
+                f,
+                "{disk} does not answer, so it was not searched for swap space; check the drive, its cable, or the server behind it"
             ),
             SwapError::Holds { device, what } => write!(
                 f,

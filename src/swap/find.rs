@@ -10,9 +10,8 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::SwapError;
 use super::sysfs;
-use crate::console::say;
 use crate::source::answer::{Answer, Medium};
-use crate::source::config_drive::{PATIENCE, devices, may_be_usb};
+use crate::source::config_drive::{PATIENCE, devices, is_virtual, may_be_usb};
 use crate::source::reader::Reader;
 use crate::sys;
 use crate::time::Deadline;
@@ -34,7 +33,7 @@ pub(super) struct Partition {
 pub(super) struct Found {
     /// What may be used.
     pub(super) ours: Vec<Partition>,
-    /// Why others with a marker are not used.
+    /// Why others with a marker are not used, and which disks could not be searched.
     pub(super) changed: Vec<SwapError>,
 }
 
@@ -49,8 +48,7 @@ pub(super) fn find(root: &Path, program: &Path, wait: bool) -> Result<Found, Swa
     let disks = devices(root).map_err(|error| SwapError::Watch(std::io::Error::other(error)))?;
     let mut found = Found::default();
     let mut readers = Vec::new();
-    // Nobody swaps to an optical disc.
-    for disk in disks.into_iter().filter(|disk| !disk.starts_with("sr") && !may_be_usb(root, disk)) {
+    for disk in disks.into_iter().filter(|disk| passed_over(root, disk).is_none()) {
         match Reader::for_swap(program, &sysfs::node(root, &disk)) {
             Ok(reader) => readers.push((disk, reader)),
             Err(source) => found.changed.push(SwapError::Open { device: disk, source }),
@@ -71,11 +69,20 @@ pub(super) fn find(root: &Path, program: &Path, wait: bool) -> Result<Found, Swa
             take(root, &disk, medium, &mut found);
         }
     }
-    for (disk, _) in &readers {
-        say(&format!("{disk} does not answer, so it is not searched for swap space"));
-    }
+    found.changed.extend(readers.into_iter().map(|(disk, _)| SwapError::Silent(disk)));
     crate::order::sort(&mut found.ours, |one, other| one.name < other.name);
     Ok(found)
+}
+
+/// Why no boot looks for swap space on a disk, by the kernel's name of it. `None`: each does.
+pub(super) fn passed_over(root: &Path, disk: &str) -> Option<&'static str> {
+    if is_virtual(disk) {
+        return Some("it is no drive of the machine itself, as a loop device, a RAID or a drive in the network is");
+    }
+    if disk.starts_with("sr") {
+        return Some("it is an optical drive");
+    }
+    may_be_usb(root, disk).then_some("it is on USB, where anybody could plug one in, or pull it")
 }
 
 fn settle(root: &Path, deadline: Deadline) -> std::io::Result<()> {
@@ -117,6 +124,27 @@ fn known(root: &Path, disk: &str, number: u32) -> Option<Partition> {
 mod tests {
     use super::*;
     use crate::source::answer::{Looked, Part};
+
+    #[test]
+    fn which_disks_no_boot_looks_at() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("sys/block")).unwrap();
+        for (disk, target, words) in [
+            ("vdb", "pci0000:00/0000:00:04.0/virtio2/block/vdb", None),
+            ("nvme0n1", "pci0000:00/0000:00:05.0/nvme/nvme0/nvme0n1", None),
+            ("sdb", "pci0000:00/0000:00:1d.7/usb2/2-1/host3/block/sdb", Some("it is on USB, ")),
+            ("sr0", "pci0000:00/0000:00:1f.2/ata1/host0/block/sr0", Some("it is an optical drive")),
+            ("nbd0", "virtual/block/nbd0", Some("it is no drive of the machine itself, ")),
+            ("md0", "virtual/block/md0", Some("it is no drive of the machine itself, ")),
+            ("loop0", "virtual/block/loop0", Some("it is no drive of the machine itself, ")),
+        ] {
+            let link = root.path().join("sys/block").join(disk);
+            std::os::unix::fs::symlink(format!("../devices/{target}"), link).unwrap();
+            let why = passed_over(root.path(), disk);
+            assert!(why.zip(words).is_none_or(|(why, words)| why.starts_with(words)), "{disk}: {why:?}");
+            assert_eq!(why.is_some(), words.is_some(), "{disk}");
+        }
+    }
 
     /// The accident: the table on the disk was changed, and the kernel still has the old one.
     #[test]

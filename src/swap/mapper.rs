@@ -44,9 +44,9 @@ impl Command {
 pub(super) struct Call<'a> {
     /// What is asked for.
     pub command: Command,
-    /// The name of the device.
+    /// The name of the device. Empty: the one with the identifier.
     pub name: &'a str,
-    /// An identifier for the device; only for [`Command::Create`].
+    /// An identifier for the device. Beside a name only for [`Command::Create`].
     pub uuid: &'a str,
     /// What the uevent of the call tells udev (libdm, DM_COOKIE).
     pub cookie: u32,

@@ -10,9 +10,11 @@ use std::path::Path;
 use nix::sys::stat::{major, minor};
 
 use super::disk::zeros;
+use super::find::passed_over;
 use super::signs::sign;
 use super::{SwapError, sysfs};
 use crate::chain::chain;
+use crate::confidential;
 use crate::console::{answer, say};
 use crate::shown::line;
 use crate::source::partition;
@@ -38,6 +40,7 @@ pub fn prepare(root: &Path, device: &Path) -> Result<(), SwapError> {
         return Err(SwapError::NoTerminal);
     }
     let place = place(root, device)?;
+    would_be_used(root, &place)?;
     let open = |source| SwapError::Open { device: place.name.clone(), source };
     let node = sysfs::node(root, &place.name);
     // The kernel gives nobody else the partition while this is open, and refuses to open what is mounted or swap space in use.
@@ -89,6 +92,18 @@ fn of_sysfs(root: &Path, (major, minor): (u64, u64)) -> Option<Place> {
         start: sysfs::number(&folder.join("start"))?.checked_mul(512)?,
         bytes: sysfs::number(&folder.join("size"))?.checked_mul(512)?,
     })
+}
+
+/// Refuses what each boot would pass over: nothing would say later why there is no swap space.
+fn would_be_used(root: &Path, place: &Place) -> Result<(), SwapError> {
+    let device = place.name.clone();
+    if confidential::detect(root).is_some() {
+        return Err(SwapError::Confidential { device });
+    }
+    match passed_over(root, &place.disk) {
+        Some(why) => Err(SwapError::PassedOver { device, disk: place.disk.clone(), why }),
+        None => Ok(()),
+    }
 }
 
 /// What may be done with a partition.

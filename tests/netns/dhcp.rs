@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use imprint::apply::network::{AppliedLink, Network, NetworkError, Race};
+use imprint::apply::network::{AppliedLink, Keeper, Network, NetworkError, Race};
 use imprint::netlink::Netlink;
 use imprint::payload::{DnsName, HostName, Match, Prefix, Route};
 use imprint::plan::{LinkConfig, NetworkPlan};
@@ -13,7 +13,7 @@ use imprint::time::Deadline;
 
 use super::network::{configure, link, named, only, root, route};
 use super::peer::Peer;
-use crate::{index, ip, later, namespaces, operational, patiently, veth};
+use crate::{PATIENCE, index, ip, later, namespaces, operational, patiently, veth};
 
 pub(super) fn dhcp() -> LinkConfig {
     LinkConfig { dhcp4: true, ..LinkConfig::default() }
@@ -76,6 +76,38 @@ fn a_lease_with_all_that_comes_with_it() {
     assert!(routes.contains("198.51.100.0/24 via 192.0.2.9 dev eth0"), "{routes}");
     let resolv = fs::read_to_string(root.path().join("etc/resolv.conf")).unwrap();
     assert!(resolv.ends_with("\nnameserver 192.0.2.53\nsearch lab.example.org example.org\n"), "{resolv}");
+}
+
+/// `imprint root` is another process than the run that got the lease, and what it fetches may take longer than the lease lasts.
+#[test]
+fn an_address_that_an_earlier_run_has_leased_is_kept() {
+    veth();
+    let _server = serve(RANGE);
+    ip("link set eth0 up");
+    operational("eth0");
+    ip("addr add 192.0.2.100/24 dev eth0 valid_lft 12 preferred_lft 12");
+    ip("addr add 198.51.100.7/24 dev eth0");
+    let mut keeper = Keeper::open(None).unwrap();
+    let began = Instant::now();
+    let left = || {
+        let shown = ip("-4 addr show dev eth0 to 192.0.2.100");
+        shown
+            .split("valid_lft ")
+            .nth(1)
+            .unwrap_or_else(|| panic!("it is gone: {shown}"))
+            .split("sec")
+            .next()
+            .unwrap()
+            .parse::<u32>()
+    };
+    while left().unwrap() <= 12 {
+        assert!(began.elapsed() < PATIENCE, "nobody has renewed it");
+        keeper.tend(&|words| panic!("{words}")).unwrap();
+        // Polling: what has changed is the kernel's, and the keeper never waits.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!((3000..=3600).contains(&left().unwrap()));
+    assert!(ip("-4 addr show dev eth0 to 198.51.100.7").contains("valid_lft forever"), "one that nobody leased stays");
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Machine {
         assert!(!self.path("machine/run/imprint/netroot").exists());
         if code == 20 {
             let error = self.status().unwrap().error.unwrap();
-            assert!(said.ends_with(&format!("bundle: {error}\n")), "{said}");
+            assert!(said.ends_with(&format!("root: {error}\n")), "{said}");
         }
     }
 

@@ -36,7 +36,7 @@ fn units_can_do_little_but_their_job() {
         ("imprint-root.service", 50, "docs/images.md"),
         ("imprint-apply.service", 65, "docs/images.md"),
         ("imprint-swap.service", 52, "docs/images.md"),
-        ("imprint-netroot.service", 65, "docs/images.md"),
+        ("imprint-netroot.service", 68, "docs/images.md"),
         ("imprint-available.service", 30, "docs/images.md"),
         ("imprint-units.service", 25, "docs/images.md"),
     ] {

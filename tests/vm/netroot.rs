@@ -14,6 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 
 use crate::vm::bundle::{file, with};
+use crate::vm::swap;
 use crate::*;
 
 /// A server with the certificate of the site's CA for this machine's loopback, which takes nodes of that CA only.
@@ -67,15 +68,30 @@ fn the_root_comes_over_the_network_plain() {
     boots_from(Init::Plain, Kernel::Stable, "squashfs");
 }
 
+/// The boot script of imprint brings it, and swap space is set up before the change to it.
+#[test]
+fn the_root_comes_over_the_network_with_initramfs_tools_and_has_swap_space() {
+    with_swap_space(Init::InitramfsTools, "/root");
+}
+
+fn with_swap_space(init: Init, at: &str) {
+    let site = Site::typical();
+    let disk = swap::disk(site.work.path());
+    let image = std::fs::read(imprint_tests::vm::root_image(Kernel::Stable, init, "squashfs")).unwrap();
+    let (digest, server) = (sha256(&image), server(&site, image));
+    let machine = site.machine(Kernel::Stable).init(init).append(&words(&server, &digest));
+    let report = swap::with(&disk, machine).boot();
+    came_up(&report);
+    assert!(report.mount("/").starts_with("overlay rw,"), "{}", report.mount("/"));
+    let said = format!("imprint: the root is at {at}: squashfs, ");
+    assert!(report.console.contains(&said), "{}", report.console);
+    swap::is_in_use(&report);
+}
+
 /// Nothing but the kernel knows loop devices and file systems there, and has the agent load their modules.
 #[test]
 fn the_root_comes_over_the_network_into_a_bare_image() {
-    let site = Site::typical();
-    let image = std::fs::read(imprint_tests::vm::root_image(Kernel::Stable, Init::Bare, "squashfs")).unwrap();
-    let (digest, server) = (sha256(&image), server(&site, image));
-    let report = site.machine(Kernel::Stable).init(Init::Bare).append(&words(&server, &digest)).boot();
-    came_up(&report);
-    assert!(report.mount("/").starts_with("overlay rw,"), "{}", report.mount("/"));
+    with_swap_space(Init::Bare, "/sysroot");
 }
 
 /// Attack: somebody has changed the image at the server.
@@ -87,10 +103,8 @@ fn an_image_that_is_not_the_right_one_stops_the_boot() {
     assert_eq!((report.exit_code(), report.ended_in()), (0, "emergency"), "{}", report.console);
     let error = report.status().root.unwrap().error.unwrap();
     assert!(error.contains("the image there has the SHA-256 "), "{error}");
-    let said = report
-        .console
-        .lines()
-        .filter(|line| line.contains("imprint: bundle: fetching the root from https://10.0.2.2:"));
+    let said =
+        report.console.lines().filter(|line| line.contains("imprint: root: fetching the root from https://10.0.2.2:"));
     assert_eq!(said.count(), 1, "{}", report.console);
     assert!(!report.part("mounts").contains(" /sysroot "), "{}", report.part("mounts"));
 }

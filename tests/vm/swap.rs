@@ -28,7 +28,7 @@ fn run(program: &str, arguments: &[&str]) {
 
 /// A disk with one partition that is prepared, swap space of another system, a file system, and a partition with the type that is empty.
 /// Between the margins of the first one is the noise that an earlier boot has left.
-fn disk(work: &Path) -> PathBuf {
+pub(super) fn disk(work: &Path) -> PathBuf {
     let path = work.join("disk");
     let name = path.to_str().unwrap();
     let disk = std::fs::File::create(&path).unwrap();
@@ -66,7 +66,7 @@ fn disk(work: &Path) -> PathBuf {
     path
 }
 
-fn with(disk: &Path, machine: Machine) -> Machine {
+pub(super) fn with(disk: &Path, machine: Machine) -> Machine {
     let drive = format!("file={},if=none,id=swap,format=raw", disk.display());
     machine.qemu(&["-drive", &drive, "-device", "virtio-blk-pci,drive=swap,addr=1e"])
 }
@@ -79,6 +79,21 @@ fn swaps(report: &Report) -> Vec<(String, u64, i64)> {
 
 fn told(report: &Report) -> Told {
     serde_json::from_str(report.part("swap")).unwrap_or_else(|error| panic!("{error}: {}", report.part("swap")))
+}
+
+/// The real root swaps to the partition that is prepared, and to nothing else.
+#[track_caller]
+pub(super) fn is_in_use(report: &Report) {
+    let (_, len) = Layout::of(PREPARED.1).unwrap().inner();
+    // The kernel leaves the page with the header out.
+    assert_eq!(swaps(report), [("/dev/dm-0".to_owned(), (len - 4096) / 1024, 10)], "{}", report.console);
+    let told = told(report);
+    assert!(told.errors.is_empty(), "{told:?}");
+    let area = &told.areas[0];
+    assert_eq!((told.areas.len(), area.kind, area.device.as_str(), area.bytes), (1, Kind::Disk, "dm-0", len));
+    assert_eq!(area.partition.as_deref(), Some("vdb1"));
+    let said = format!("swap: {} MiB on vdb1 (dm-0), encrypted with a key that is kept nowhere", len / MIB);
+    assert!(report.console.contains(&said), "{}", report.console);
 }
 
 #[track_caller]
@@ -96,17 +111,9 @@ fn the_real_root_swaps_to_the_partition_that_is_prepared_and_to_nothing_else() {
     let report = with(&disk, Machine::new(Kernel::Stable)).boot();
     let after = std::fs::read(&disk).unwrap();
     assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
+    is_in_use(&report);
     let layout = Layout::of(PREPARED.1).unwrap();
     let (start, len) = layout.inner();
-    // The kernel leaves the page with the header out.
-    assert_eq!(swaps(&report), [("/dev/dm-0".to_owned(), (len - 4096) / 1024, 10)], "{}", report.console);
-    let told = told(&report);
-    assert!(told.errors.is_empty(), "{told:?}");
-    let area = &told.areas[0];
-    assert_eq!((told.areas.len(), area.kind, area.device.as_str(), area.bytes), (1, Kind::Disk, "dm-0", len));
-    assert_eq!(area.partition.as_deref(), Some("vdb1"));
-    let said = format!("swap: {} MiB on vdb1 (dm-0), encrypted with a key that is kept nowhere", len / MIB);
-    assert!(report.console.contains(&said), "{}", report.console);
 
     same((0, PREPARED.0), &before, &after, "the partition table");
     for (margin, bytes) in layout.margins() {
@@ -125,7 +132,7 @@ fn the_real_root_swaps_to_the_partition_that_is_prepared_and_to_nothing_else() {
 const PROMPT: &str = "pre-pivot:/# ";
 
 /// Somebody wrote to the partition since. It is left alone, the console says so, and compressed memory takes its place. A person then
-/// prepares another partition, after two that imprint refuses, and the boot goes on with it.
+/// prepares another partition, after two that imprint refuses, and the boot goes on with it, also after somebody has switched it off.
 #[test]
 fn a_person_prepares_a_partition_in_the_place_of_one_that_was_changed() {
     let work = tempfile::tempdir().unwrap();
@@ -155,6 +162,13 @@ fn a_person_prepares_a_partition_in_the_place_of_one_that_was_changed() {
         let (name, yes, done) = ("to go on: ", "type yes to write: ", "vdb4 is prepared: from the next boot on");
         let prepares = |_: &u8| ask("imprint swap prepare /dev/vdb4", name) && ask("vdb4", yes) && ask("yes", done);
         assert!([0u8; 5].iter().any(prepares), "it was not prepared");
+        let uses =
+            |_: &u8| types_until(line, seen, ("imprint swap on", PATIENCE), &[PROMPT]).contains(" MiB on vdb4 (dm-");
+        assert!([0u8; 5].iter().any(uses), "it is not in use: {seen}");
+        // As a run leaves it that was killed before the kernel used it: a mapping, and no swap space.
+        let off = "swapoff /dev/dm-*; grep -c dm- /proc/swaps";
+        let ends = |_: &u8| types_until(line, seen, (off, PATIENCE), &[PROMPT]).contains("\n0");
+        assert!([0u8; 5].iter().any(ends), "it is still in use: {seen}");
         types(line, "exit");
     });
     let after = std::fs::read(&disk).unwrap();

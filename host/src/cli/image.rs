@@ -37,8 +37,9 @@ pub(super) fn image(cli: &Cli, arguments: &ImageArgs) -> Result<(), CliError> {
     let failed = |error| CliError::Image(Box::new(error));
     let mut made = made.map_err(failed)?;
     if let (true, Some(kernel)) = (arguments.iso, &arguments.kernel) {
-        let medium = image::medium(&made.bytes, made.machine, kernel, &arguments.append).map_err(failed)?;
+        let (medium, warning) = image::medium(&made, kernel, &arguments.append).map_err(failed)?;
         made.bytes = Zeroizing::new(medium);
+        made.warnings.extend(warning);
     }
     let staged = output.stage(&made.bytes).map_err(CliError::Write)?;
     if !made.private {

@@ -167,6 +167,20 @@ pub enum ImageError {
         "--iso makes media for x86_64 and aarch64, and this image is for {0}; leave --iso out, and start the image by its boot loader"
     )]
     NoMedium(Machine),
+    /// The kernel is another one than the image has modules for.
+    #[error(
+        "the kernel {} is Linux {version}, and the image has the modules of {modules}, which it could not load: there would be no \
+         driver. Give --kernel and --kernel-modules of one version",
+        .path.display()
+    )]
+    OtherKernel {
+        /// The file of the kernel.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+        /// That of the modules.
+        modules: String,
+    },
     /// `--append` has what the menu of the medium cannot hold.
     #[error("--append: want words without quotes, backslashes and $, as they go into the menu of the medium")]
     MediumWords,

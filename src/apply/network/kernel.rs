@@ -62,7 +62,7 @@ impl Kernel {
             .request(&Request::Addresses { ipv6: true }, Deadline::after(ANSWER))
             .map_err(NetworkError::Netlink)?;
         let address = |answer| match answer {
-            Answer::Address { index, prefix: Some(prefix), flags, scope } => Some(Address6 {
+            Answer::Address { index, prefix: Some(prefix), flags, scope, .. } => Some(Address6 {
                 index,
                 prefix,
                 // fec0::/10 has RT_SCOPE_SITE. QEMU's user network uses it.
@@ -73,6 +73,17 @@ impl Kernel {
             _ => None,
         };
         Ok(answers.into_iter().filter_map(address).collect())
+    }
+
+    /// The IPv4 addresses of all links that it takes away at some time: index of the link, address, seconds until then.
+    pub(super) fn leased(&mut self) -> Result<Vec<(u32, Prefix, u32)>, NetworkError> {
+        let request = Request::Addresses { ipv6: false };
+        let answers = self.netlink.request(&request, Deadline::after(ANSWER)).map_err(NetworkError::Netlink)?;
+        let leased = |answer| match answer {
+            Answer::Address { index, prefix: Some(prefix), left: Some(left), .. } => Some((index, prefix, left)),
+            _ => None,
+        };
+        Ok(answers.into_iter().filter_map(leased).collect())
     }
 
     /// Every address that the link has.

@@ -265,11 +265,11 @@ fn is_link_local(prefix: Prefix) -> bool {
 /// systemd.network(5), RouteMetric= in [DHCPv4]
 const METRIC: Option<u32> = Some(1024);
 
-const DHCP: &str = "asking for an address by DHCPv4";
+pub(super) const DHCP: &str = "asking for an address by DHCPv4";
 
 /// Random bytes for transaction numbers and jitter. They are no secrets, so the time will do where there is no
 /// randomness.
-fn random() -> [u8; 8] {
+pub(super) fn random() -> [u8; 8] {
     let mut random = [0; 8];
     if aws_lc_rs::rand::fill(&mut random).is_err() {
         let now = since_boot().as_nanos().to_le_bytes();

@@ -95,6 +95,15 @@ fn requests_mean_the_same_to_netlink_packet_route() {
     let RouteNetlinkMessage::NewAddress(address) = foreign(&leased.encode(1)) else { panic!() };
     let Some(AddressAttribute::CacheInfo(info)) = address.attributes.get(3) else { panic!("{address:?}") };
     assert_eq!((info.ifa_preferred, info.ifa_valid), (3600, 3600));
+    // The kernel says in the same way how much is left.
+    let said = |request: &Request| match decode(&request.encode(1)).unwrap().remove(0).answer {
+        Answer::Address { left, .. } => left,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(said(&leased), Some(3600));
+    for lifetime in [None, Some(u32::MAX)] {
+        assert_eq!(said(&Request::AddAddress { index: 7, prefix: prefix("192.0.2.2/24"), lifetime }), None);
+    }
 
     let RouteNetlinkMessage::DelAddress(address) =
         foreign(&Request::DropAddress { index: 7, prefix: prefix("192.0.2.2/24") }.encode(1))

@@ -1,4 +1,5 @@
 use std::io::{self, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
@@ -122,7 +123,9 @@ fn nothing_between_the_margins_is_read() {
     }
 }
 
-/// The bar: 100,000 random contents, none of our partitions refused, and no other one taken.
+/// The bar: 100,000 partitions, none of ours refused, and none of others taken. What lies between the margins of ours is random, and is
+/// never read (the test before). Of others one is random in all of it, and in one the marker has survived and a single byte of a margin
+/// has not.
 #[test]
 #[allow(clippy::print_stdout)] // the figure of the bar
 fn a_hundred_thousand_random_contents() {
@@ -141,6 +144,17 @@ fn a_hundred_thousand_random_contents() {
             let mut foreign = Sparse { bytes, at: 0, margins: None, inside: Inside::Random(seed), odd: None };
             let mark = look(&mut foreign, bytes).unwrap();
             touched.fetch_add(u64::from(mark != Mark::None), Ordering::Relaxed);
+            let [(_, head), (start, len)] = Layout::of(bytes).unwrap().margins();
+            let behind = MARK as u64;
+            let odd = match case % 4 {
+                0 => behind + chance.below(head - behind),
+                1 => start + chance.below(len.min(1 << 17)),
+                // Where most superblocks are.
+                _ => behind + chance.below((1 << 17) - behind),
+            };
+            let mut foreign = Sparse { odd: Some(odd), ..Sparse::ours(bytes, Inside::Random(seed)) };
+            let mark = look(&mut foreign, bytes).unwrap();
+            touched.fetch_add(u64::from(mark != Mark::Changed(odd)), Ordering::Relaxed);
         }
     };
     std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(work))));
@@ -149,20 +163,69 @@ fn a_hundred_thousand_random_contents() {
     assert_eq!((refused, touched), (0, 0));
 }
 
-/// What is between the margins looks like nothing to others, either: blkid of util-linux is the peer.
+/// blkid of util-linux, as udev asks it. Its exit code (blkid(8): 2 if nothing was found), and what it says.
+fn blkid(path: &std::path::Path) -> (Option<i32>, String) {
+    let output = by("blkid").arg("-p").arg(path).output().expect("blkid of util-linux");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn by(program: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()));
+    command
+}
+
+/// A partition of ours in a file, with this content at this place between the margins.
+fn put(file: &std::fs::File, at: u64, content: &[u8]) {
+    let layout = Layout::of(LEAST).unwrap();
+    let (start, len) = layout.inner();
+    file.set_len(0).unwrap();
+    file.set_len(LEAST).unwrap();
+    file.write_all_at(&layout.mark(), 0).unwrap();
+    assert!(at + content.len() as u64 <= len);
+    file.write_all_at(content, start + at).unwrap();
+}
+
+/// What is between the margins looks like nothing to others, either: blkid is the peer.
 #[test]
 fn others_see_nothing_on_it() {
     let work = tempfile::tempdir().unwrap();
     let path = work.path().join("partition");
-    let search = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
-    for seed in 0..30 {
-        let mut bytes = vec![0; LEAST as usize];
-        Sparse::ours(LEAST, Inside::Random(seed)).read_exact(&mut bytes).unwrap();
-        std::fs::write(&path, &bytes).unwrap();
-        let blkid = std::process::Command::new("blkid").arg("-p").arg(&path).env("PATH", &search).output();
-        let blkid = blkid.expect("blkid of util-linux");
-        // blkid(8): 2 if nothing was found.
-        assert_eq!(blkid.status.code(), Some(2), "{seed}: {}", String::from_utf8_lossy(&blkid.stdout));
+    let file = std::fs::File::create(&path).unwrap();
+    let (_, len) = Layout::of(LEAST).unwrap().inner();
+    let mut noise = vec![0; len as usize];
+    for seed in 1..=150 {
+        let mut chance = Chance(seed);
+        noise.chunks_exact_mut(8).for_each(|eight| eight.copy_from_slice(&chance.next().to_le_bytes()));
+        put(&file, 0, &noise);
+        assert_eq!(blkid(&path), (Some(2), String::new()), "{seed}");
+    }
+}
+
+/// Neither does what is no noise: whole file systems right behind the first margin and right before the last one, where an offset that is
+/// wrong by a sector would show.
+#[test]
+fn others_see_no_file_system_between_the_margins() {
+    let work = tempfile::tempdir().unwrap();
+    let (path, image) = (work.path().join("partition"), work.path().join("image"));
+    let file = std::fs::File::create(&path).unwrap();
+    let (_, len) = Layout::of(LEAST).unwrap().inner();
+    for make in [&["mke2fs", "-q", "-t", "ext4", "-F"][..], &["mkfs.vfat"], &["mkswap"]] {
+        std::fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+        let done = by(make[0]).args(&make[1..]).arg(&image).output();
+        let done = done.unwrap_or_else(|error| panic!("{}: {error}: run scripts/install-needs test", make[0]));
+        assert!(done.status.success(), "{make:?}: {}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(blkid(&image).0, Some(0), "the premise: {make:?}");
+        let content = std::fs::read(&image).unwrap();
+        for at in [0, 512, 4096, len - content.len() as u64] {
+            put(&file, at, &content);
+            assert_eq!(blkid(&path), (Some(2), String::new()), "{make:?} at {at}");
+        }
+    }
+    // Marks that belong before the end of a device: a RAID of Linux (md, 0.90), and one of Intel.
+    for (from_end, mark) in [(65_536, &b"\xfc\x4e\x2b\xa9"[..]), (1024, b"Intel Raid ISM Cfg Sig. ")] {
+        put(&file, len - from_end, mark);
+        assert_eq!(blkid(&path), (Some(2), String::new()), "{mark:?}");
     }
 }
 

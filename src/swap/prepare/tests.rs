@@ -89,6 +89,27 @@ fn what_was_written_is_what_the_boot_looks_for() {
     refused(&place, &mut disk(0x82, SECTORS), changed, "vdb1 holds an ext file system; ");
 }
 
+/// The accident: the marker is on a disk that no boot looks at, and nothing ever says why there is no swap space.
+#[test]
+fn what_no_boot_would_use_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("sys/block")).unwrap();
+    let link = |disk: &str, target: &str| {
+        std::os::unix::fs::symlink(format!("../devices/{target}/{disk}"), root.path().join("sys/block").join(disk))
+            .unwrap();
+    };
+    link("vdb", "pci0000:00/0000:00:04.0/virtio2/block");
+    link("sdb", "pci0000:00/0000:00:1d.7/usb2/2-1/host3/block");
+    link("nbd0", "virtual/block");
+    assert!(would_be_used(root.path(), &place(SECTORS)).is_ok());
+    for disk in ["sdb", "nbd0"] {
+        let place = Place { name: format!("{disk}p1"), disk: disk.to_owned(), ..place(SECTORS) };
+        let error = would_be_used(root.path(), &place).unwrap_err().to_string();
+        let words = format!("{disk}p1 would never be used, because no boot looks for swap space on {disk}: it is ");
+        assert!(error.starts_with(&words), "{error}");
+    }
+}
+
 #[test]
 fn only_the_two_right_answers_are_a_yes() {
     for (typed, is_yes) in [

@@ -27,5 +27,5 @@ install() {
         inst_simple "$moddir/imprint-noted" /usr/bin/imprint
         inst_hook emergency 99 "$moddir/report-emergency.sh"
     fi
-    inst_multiple cat ls date grep sleep stty cp chmod
+    inst_multiple cat ls date grep sleep stty cp chmod swapoff
 }
