@@ -148,12 +148,12 @@ bench-quick: build
 	@scripts/install-needs bench vm
 	@benches/bench.py --quick
 
-## bench-boot  how long a boot waits for its identity: the agent beside a script with openssl and curl in the same image
+## bench-boot  how long a boot waits for its identity, beside a script with openssl and curl; half an hour, not in make test
 bench-boot: build
 	@scripts/install-needs bench vm
 	@benches/boot.py
 
-## bench-readme writes what the last make bench measured into docs/benchmarks.md and README.md, with its commit
+## bench-readme writes what the last make bench and make bench-boot measured into docs/benchmarks.md, docs/images.md and README.md
 bench-readme:
 	@benches/readme.py
 

@@ -71,15 +71,28 @@ def closure(folder, patterns, there):
     return found
 
 
-# The scripts that build an image, with their words.
+# The scripts that build an image, with their words. A bare image is not built by others, and mkinitcpio not on Debian.
+BARE = "imprint-host image (bare)"
 BUILDERS = {"dracut with systemd": ("dracut-image", "systemd"), "dracut without systemd": ("dracut-image", "plain"),
-            "initramfs-tools": ("initramfs-tools-image", "list")}
+            "initramfs-tools": ("initramfs-tools-image", "list"), BARE: None}
 
 
 def build(builder, kernel, image, without):
+    """{name: bytes} without drivers. A bare image without imprint is none, so that all that it has counts."""
+    if builder == BARE:
+        return {} if without else bare(kernel, image)
     script, kind = BUILDERS[builder]
     subprocess.run([str(ROOT / "scripts" / script), kind, kernel, str(image)], check=True, cwd=ROOT,
                    env={**os.environ, "WITHOUT_IMPRINT": "yes" if without else "", "IMPRINT_SITE": ""})
+    return {name: data for name, data in entries(image).items() if not DRIVERS.search(name)}
+
+
+def bare(kernel, image):
+    """Nothing is added to it: a shell is something that only tests need."""
+    version = (pathlib.Path(kernel) / "version").read_text().strip()
+    subprocess.run([str(ROOT / "dist/x86_64/imprint-host"), "image", "--kernel-modules", f"{kernel}/lib/modules/{version}",
+                    "--agent", str(ROOT / "dist/x86_64/imprint"), "--compress", "none", "-o", str(image)],
+                   check=True, stdout=subprocess.DEVNULL)
     return {name: data for name, data in entries(image).items() if not DRIVERS.search(name)}
 
 
@@ -93,7 +106,7 @@ def measure(record, runs):
         with tempfile.TemporaryDirectory() as work:
             without, own = (build(builder, kernel, pathlib.Path(work) / str(which), which) for which in (True, False))
         added = {name: data[4:] for name, data in own.items() if without.get(name) != data}
-        if not any(name.endswith("usr/bin/imprint") for name in added):
+        if not any(name.endswith("usr/bin/imprint") or name == "init" for name in added):
             raise ValueError(f"{builder}: the image has no imprint: {sorted(added)}")
         whole, small = packed(added[name] for name in sorted(added))
         for index, (peer, patterns) in enumerate(PEERS.items()):

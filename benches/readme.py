@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the table of docs/benchmarks.md, README's summary of it, the sizes in docs/images.md, and docs/line.svg from what the last whole bench wrote.
-Nobody copies a figure by hand: each stands there with the commit that it was measured on.
+"""Writes the table of docs/benchmarks.md, README's summary of it, what docs/images.md has of images and boots, and docs/line.svg from
+what the last whole bench wrote: make bench, and make bench-boot. Nobody copies a figure by hand: each stands there with the commit that
+it was measured on.
 
 usage: readme.py [--drop]    --drop: the page loses the rows that this bench does not have"""
 
@@ -14,8 +15,9 @@ from results import FOLDER, ROOT, bar, title
 README = ROOT / "README.md"
 PAGE = ROOT / "docs/benchmarks.md"
 IMAGES = ROOT / "docs/images.md"
-# Whose rows docs/images.md has: what imprint adds to an image.
+# Whose rows docs/images.md has: what imprint adds to an image, and what make bench-boot measures.
 ADDED = "added to an image by "
+BOOT = "boot, "
 # What README says: how large it is, what a check-in costs, what it adds to a boot.
 SUMMARY = ("agent, stripped", "typical payload", "check-in, CPU", "check-in, wall",
            "check-in with 50 ms of round trip", "no source, time beyond the configured wait")
@@ -51,10 +53,12 @@ def names(page):
     return re.findall(r"^\| (?!what \|)([^|]+) \|", split(page)[1], re.MULTILINE)
 
 
-def lacking(rows):
-    """Rows of the page that this bench did not make: something has been lost, or the page is of another bench."""
+def lacking(rows, boots=True):
+    """Rows of the page that this bench did not make: something has been lost, or the page is of another bench. `boots`: also those that
+    make bench-boot makes."""
     made = {row["name"] for row in rows}
-    return [name for name in names(PAGE) if not any(name == known or name.startswith(f"{known} (") for known in made)]
+    wanted = [name for name in names(PAGE) if boots or not name.startswith(BOOT)]
+    return [name for name in wanted if not any(name == known or name.startswith(f"{known} (") for known in made)]
 
 
 def summary(rows):
@@ -83,12 +87,15 @@ def main():
     lost = lacking(rows)
     if lost and "--drop" not in sys.argv[1:]:
         sys.exit("readme.py: docs/benchmarks.md has rows that the last bench did not measure: " + "; ".join(lost) +
-                 "; run all of make bench, or drop them with --drop")
+                 "; run all of make bench and make bench-boot, or drop them with --drop")
+    images = [[row for row in rows if row["name"].startswith(kind)] for kind in (ADDED, BOOT)]
+    if not all(images):
+        sys.exit("readme.py: there are no sizes of images, or no boots; run make bench and make bench-boot, both on this commit")
     first, short = rows[0], summary(rows)
     said = f"Measured on commit `{first['commit']}` on {first['date']}: {first['machine']}."
     write(PAGE, said, rows)
     write(README, f"{said} [All of it](docs/benchmarks.md).", short)
-    write(IMAGES, said, [row for row in rows if row["name"].startswith(ADDED)])
+    write(IMAGES, said, sum(images, []))
     shutil.copy(FOLDER / "line.svg", ROOT / "docs/line.svg")
 
 
