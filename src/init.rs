@@ -268,8 +268,8 @@ impl One<'_> {
             Rescue::Reboot => (RebootMode::RB_AUTOBOOT, "reboots"),
             Rescue::PowerOff => (RebootMode::RB_POWER_OFF, "is switched off"),
         };
-        self.reason(failed);
         say(&format!("the machine {word} in {} s (imprint.rescue= on the kernel command line)", PAUSE.as_secs()));
+        self.reason(failed);
         self.children.pause(PAUSE);
         self.children.shut_down(self.root, mode)
     }
