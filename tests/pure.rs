@@ -24,6 +24,7 @@ mod pure {
     mod bundle;
     mod docs;
     mod dracut;
+    mod drivers;
     mod drives;
     mod errors;
     mod floors;
