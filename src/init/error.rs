@@ -261,7 +261,8 @@ impl fmt::Display for LoadError {
             LoadError::Worker(_) => f.write_str("starting the process that loads modules"),
             LoadError::Hangs { path, seconds } => write!(
                 f,
-                "module {}: its driver has not answered for {seconds} s, and the boot goes on without waiting; look for a device that hangs",
+                "module {}: its driver has not answered for {seconds} s, and the boot goes on without waiting; look for a device that \
+                 hangs",
                 path.display()
             ),
             LoadError::Said(words) => f.write_str(words),

@@ -1,5 +1,5 @@
-//! Tests of a bare image on an arm64 machine whose firmware alone says where its console is (SPCR): a payload on a config drive, with a check-in over
-//! the network, and one that comes over the console itself.
+//! Tests of a bare image on an arm64 machine whose firmware alone says where its console is (SPCR): a payload on a config drive, with a
+//! check-in over the network, and one that comes over the console itself.
 
 use imprint_tests::vm::Machine;
 
