@@ -14,10 +14,11 @@ mod names;
 mod prompt;
 mod root;
 mod switch;
+mod worker;
 
 use std::ffi::OsStr;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::chain::chain;
 use crate::console::{complain, say};
 use crate::handover::{self, staged};
 use crate::options::{BootWords, ImageWords, Rescue, Root};
+use crate::run;
 use crate::source::{self, unpacked};
 use children::{Children, Task};
 use prompt::Typed;
@@ -50,6 +52,8 @@ const LOAD_LISTED: &str = "init-listed";
 const LOAD_DEVICES: &str = "init-devices";
 /// Finds and mounts the root.
 const MOUNT_ROOT: &str = "init-root";
+/// Says why the last run was stopped.
+const WHY: &str = "init-why";
 
 /// Does what this process was started for, if the words of its command line say that it is part of `/init`. `None`: they do not.
 /// `words`: all of them, the name of the program first.
@@ -59,7 +63,10 @@ pub fn called(words: &[String]) -> Option<ExitCode> {
     let name = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
     let root = Path::new("/");
     if std::process::id() == 1 && (name == "init" || words.first() == Some(&AGAIN)) {
-        first(words.strip_prefix(&[AGAIN]).and_then(|rest| rest.first().copied()))
+        match words.as_slice() {
+            [AGAIN, fault, rest @ ..] => first(Some(fault), rest),
+            rest => first(None, rest),
+        }
     }
     let result = match words.as_slice() {
         // The kernel asks for a module by a name or an alias ("fs-ext4"): kernel/kmod.c, call_modprobe.
@@ -67,6 +74,12 @@ pub fn called(words: &[String]) -> Option<ExitCode> {
         [LOAD_LISTED] => load::listed(root),
         [LOAD_DEVICES] => load::devices(root),
         [MOUNT_ROOT] => root::mount(root),
+        [worker::WORD] => return Some(worker::serve(|file, parameters| load::ask(root, file, parameters))),
+        [WHY] => {
+            let why = run::why(root);
+            why.iter().for_each(|why| complain(why));
+            return Some(if why.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         [names::WORD, node] => return Some(names::serve(node)),
         [prompt::WORD, tty, words @ ..] => return Some(prompt::start(tty, words)),
         _ => return None,
@@ -77,7 +90,7 @@ pub fn called(words: &[String]) -> Option<ExitCode> {
             let reason = format!("hand-over: {}", chain(&error));
             complain(&reason);
             // An error is ignored: the line above is on the console.
-            let _ = std::fs::write(root.join(FOLDER).join(REASON), reason);
+            let _ = std::fs::write(reason_of(root, std::process::id()), reason);
             ExitCode::from(EXIT_CODE)
         }
     })
@@ -85,22 +98,27 @@ pub fn called(words: &[String]) -> Option<ExitCode> {
 
 /// The exit code of the stage hand-over, which all of this belongs to.
 const EXIT_CODE: u8 = 19;
-/// The file in [`FOLDER`] with the reason of a process that has failed.
-const REASON: &str = "reason";
 
-/// Process 1. `fault`: what ended the one before.
-fn first(fault: Option<&str>) -> ! {
+/// The file in [`FOLDER`] with the reason of a process that has failed. Several are at work at the same time.
+fn reason_of(root: &Path, process: impl std::fmt::Display) -> PathBuf {
+    root.join(FOLDER).join(format!("reason-{process}"))
+}
+
+/// Process 1. `fault`: what ended the one before. `words`: what the kernel gives the root's init.
+fn first(fault: Option<&str>, words: &[&str]) -> ! {
+    let for_init: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let again = for_init.clone();
     // A panic would end process 1, and the kernel with it.
-    std::panic::set_hook(Box::new(|info| {
+    std::panic::set_hook(Box::new(move |info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let reason = format!("internal error at {place}; please report it");
-        let error = Command::new(children::PROGRAM).args([AGAIN, &reason]).exec();
+        let error = Command::new(children::PROGRAM).args([AGAIN, &reason]).args(&again).exec();
         complain(&format!("{reason}; and the program did not start again: {error}"));
         children::rest()
     }));
     let root = Path::new("/");
     let notes = mounts::prepare(root);
-    let children = match Children::begin() {
+    let mut children = match Children::begin() {
         Ok(children) => children,
         Err(error) => {
             complain(&format!("process 1 cannot wait for others: {error}"));
@@ -108,8 +126,12 @@ fn first(fault: Option<&str>) -> ! {
         }
     };
     notes.iter().for_each(|note| complain(note));
+    if fault.is_some() {
+        // Those of the one before are nobody's any more.
+        children.end_all();
+    }
     let words = boot_words(root);
-    let mut one = One { root, children, words, loads: false };
+    let mut one = One { root, children, words, for_init, loads: false };
     let mut failed = match fault {
         Some(fault) => InitError::Fault(fault.to_owned()),
         None => one.boot(),
@@ -131,6 +153,8 @@ struct One<'a> {
     root: &'a Path,
     children: Children,
     words: BootWords,
+    /// Words for the root's init: `single`, and what stands behind `--` (init/main.c, argv_init).
+    for_init: Vec<String>,
     /// The process that loads drivers was started.
     loads: bool,
 }
@@ -145,6 +169,8 @@ impl One<'_> {
     }
 
     fn try_boot(&mut self) -> Result<std::convert::Infallible, InitError> {
+        // It is gone where leaving the initramfs has failed. An error is ignored: it holds what helps, and nothing that is needed.
+        let _ = std::fs::create_dir_all(self.root.join(FOLDER));
         self.load()?;
         self.part("imprint run", &["run"])?;
         self.leave()
@@ -181,8 +207,14 @@ impl One<'_> {
         self.bundle("/sysroot")?;
         // No boot is stopped for lack of swap space, and the agent itself has said what is wrong.
         let _ = self.part("imprint swap on", &["swap", "on"]);
+        self.end_helpers();
+        switch::enter(self.root, SYSROOT, &init, &self.for_init)
+    }
+
+    /// Ends what works beside the boot. The next attempt begins it again.
+    fn end_helpers(&mut self) {
         self.children.end_helpers();
-        switch::enter(self.root, SYSROOT, &init)
+        self.loads = false;
     }
 
     /// Lays the bundle over the root, if there is one, and leaves there what says that the machine has its identity.
@@ -201,9 +233,9 @@ impl One<'_> {
         let failed = |source| InitError::Next { program: program.clone(), source };
         switch::is_program(&switch::resolved(self.root, program).map_err(failed)?).map_err(failed)?;
         if matches!(program.rsplit('/').next(), Some("init" | "systemd")) {
-            self.children.end_helpers();
+            self.end_helpers();
             switch::forget(self.root);
-            return Err(failed(Command::new(program).args(arguments).exec()));
+            return Err(failed(children::become_program(Command::new(program).args(arguments))));
         }
         say(&format!("starting {program}"));
         let task = Task { program, words: &arguments.iter().map(String::as_str).collect::<Vec<_>>(), tty: None };
@@ -213,17 +245,20 @@ impl One<'_> {
 
     /// Runs a part of the boot in a process of its own.
     fn part(&mut self, what: &'static str, words: &[&str]) -> Result<(), InitError> {
-        let reason = self.root.join(FOLDER).join(REASON);
-        // An error is ignored: the file is there only after a failure.
-        let _ = std::fs::remove_file(&reason);
         let task = Task { program: children::PROGRAM, words, tty: None };
-        match self.children.run(&task).map_err(|source| InitError::Start { what, source })? {
-            Ended::Exit(0) => Ok(()),
-            ended => Err(match std::fs::read_to_string(&reason) {
-                Ok(reason) => InitError::Said(reason),
-                Err(_) => InitError::Part { what, ended },
-            }),
+        let (pid, ended) = self.children.run_as(&task).map_err(|source| InitError::Start { what, source })?;
+        if ended == Ended::Exit(0) {
+            return Ok(());
         }
+        let reason = reason_of(self.root, pid);
+        Err(match std::fs::read_to_string(&reason) {
+            Ok(words) => {
+                // An error is ignored: another process of this number writes it anew.
+                let _ = std::fs::remove_file(reason);
+                InitError::Said(words)
+            }
+            Err(_) => InitError::Part { what, ended },
+        })
     }
 
     /// What `imprint.rescue=` asks for. Returns the next failure.
@@ -233,8 +268,8 @@ impl One<'_> {
             Rescue::Reboot => (RebootMode::RB_AUTOBOOT, "reboots"),
             Rescue::PowerOff => (RebootMode::RB_POWER_OFF, "is switched off"),
         };
-        self.reason(failed);
         say(&format!("the machine {word} in {} s (imprint.rescue= on the kernel command line)", PAUSE.as_secs()));
+        self.reason(failed);
         self.children.pause(PAUSE);
         self.children.shut_down(self.root, mode)
     }
@@ -248,8 +283,10 @@ impl One<'_> {
         self.reason(failed);
         loop {
             let typed = self.children.line(&tty, prompt::PROMPT);
-            let mut on_tty =
-                |program: &str, words: &[&str]| self.children.run(&Task { program, words, tty: Some(&tty) });
+            let mut on_tty = |program: &str, words: &[&str]| {
+                let ended = self.children.run(&Task { program, words, tty: Some(&tty) });
+                ended.inspect_err(|error| complain(&format!("starting {program}: {error}")))
+            };
             match Typed::parse(&typed) {
                 Some(Typed::Run) => return self.boot(),
                 Some(Typed::Console) => {
@@ -276,11 +313,9 @@ impl One<'_> {
         if let Some(note) = unpacked::fault(self.root) {
             complain(&note);
         }
-        complain(&chain(failed));
-        if let InitError::Part { .. } = failed {
-            // Two lines of status.json: why, and what to do. An error is ignored: the line above says what has failed.
-            let task = Task { program: children::PROGRAM, words: &["status", "--reason"], tty: None };
-            let _ = self.children.run(&task);
+        let task = Task { program: children::PROGRAM, words: &[WHY], tty: None };
+        if !matches!(failed, InitError::Part { .. }) || !matches!(self.children.run(&task), Ok(Ended::Exit(0))) {
+            complain(&chain(failed));
         }
     }
 }

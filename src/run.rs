@@ -24,7 +24,7 @@ pub use apply::apply;
 pub use available::available;
 pub use console::console;
 pub use enroll::enroll;
-pub use look::{check, plan, status};
+pub use look::{check, plan, status, why};
 pub use reload::reload;
 pub use root::root;
 pub use setup::setup;

@@ -269,34 +269,41 @@ impl From<&Route> for NodeRoute {
 }
 
 impl Status {
-    /// Why the run was stopped, and what a person at the prompt of an initramfs can do. It is printed before that
+    /// Why the run was stopped, in one line. `None`: it was not stopped.
+    pub fn why(&self) -> Option<String> {
+        let (code, why) = match (self.undone(), &self.root) {
+            (Some(error), _) | (None, Some(RootStatus { error: Some(error), .. })) => {
+                (BUNDLE, format!("bundle: {}", line(error)))
+            }
+            _ => {
+                let failure = self.error.as_ref().filter(|_| self.outcome == Outcome::Failed)?;
+                (self.exit_code, failure.to_string())
+            }
+        };
+        Some(format!("the boot was stopped with exit code {code}: {why}"))
+    }
+
+    /// Why the bundle is not in the root.
+    fn undone(&self) -> Option<&String> {
+        let bundle = self.bundle.as_ref().filter(|bundle| bundle.state == BundleState::Staged)?;
+        bundle.error.as_ref()
+    }
+
+    /// The same, and what a person at the prompt of an initramfs can do. It is printed before that
     /// prompt. Empty if the run was not stopped.
     pub fn reason(&self) -> String {
-        if let Some(BundleStatus { state: BundleState::Staged, error: Some(error), .. }) = &self.bundle {
-            return format!(
-                "imprint: the boot was stopped with exit code {BUNDLE}: bundle: {}\nimprint: make another version at the server \
-                 (imprint-host bundle make NODE …); then run \"imprint console\" here and leave with \"systemctl default\", or \
-                 \"exit\" in an image without systemd; or boot again\n",
-                line(error)
-            );
-        }
-        if let Some(RootStatus { error: Some(error), .. }) = &self.root {
-            return format!(
-                "imprint: the boot was stopped with exit code {BUNDLE}: bundle: {}\nimprint: \"imprint root\" tries again (with --to \
-                 where the root is not mounted at /sysroot); then \"systemctl default\" boots on, or \"exit\" in an image without \
-                 systemd\n",
-                line(error)
-            );
-        }
-        let Some(failure) = self.error.as_ref().filter(|_| self.outcome == Outcome::Failed) else {
-            return String::new();
+        let Some(why) = self.why() else { return String::new() };
+        let what = if self.undone().is_some() {
+            "make another version at the server (imprint-host bundle make NODE …); then run \"imprint console\" here and leave with \
+             \"systemctl default\", or \"exit\" in an image without systemd; or boot again"
+        } else if self.root.as_ref().is_some_and(|root| root.error.is_some()) {
+            "\"imprint root\" tries again (with --to where the root is not mounted at /sysroot); then \"systemctl default\" boots on, or \
+             \"exit\" in an image without systemd"
+        } else {
+            "\"imprint status\" shows every step; \"imprint console\" takes a payload that is pasted here; then \"systemctl default\" \
+             boots on, or \"exit\" in an image without systemd"
         };
-        format!(
-            "imprint: the boot was stopped with exit code {}: {failure}\nimprint: \"imprint status\" shows every step; \
-             \"imprint console\" takes a payload that is pasted here; then \"systemctl default\" boots on, or \
-             \"exit\" in an image without systemd\n",
-            self.exit_code
-        )
+        format!("imprint: {why}\nimprint: {what}\n")
     }
 }
 

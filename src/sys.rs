@@ -12,6 +12,8 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use nix::errno::Errno;
 use nix::libc::{c_int, c_uint, c_void, socklen_t};
 use nix::poll::{PollFd, PollTimeout};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 
 pub use attributes::copy_attributes;
@@ -148,6 +150,13 @@ pub fn is_ignored(signal: Signal) -> bool {
     #[allow(clippy::as_conversions, reason = "an enumeration of the C library's own numbers")]
     let asked = unsafe { nix::libc::sigaction(signal as c_int, std::ptr::null(), &raw mut action) };
     asked == 0 && action.sa_sigaction == nix::libc::SIG_IGN
+}
+
+/// Has a program begin without blocked signals: std hands on those of the thread that starts it.
+pub fn take_signals(command: &mut Command) {
+    // SAFETY: between fork(2) and exec(2) the closure calls sigprocmask(2) alone, which is async-signal-safe (signal-safety(7)); it
+    // neither allocates nor takes a lock.
+    unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
 }
 
 /// All settings of a terminal, with its speeds as numbers (ioctl_tty(2)). tcgetattr(3) cannot give a speed that has no

@@ -25,6 +25,7 @@ mod pure {
     mod corpora;
     mod docs;
     mod dracut;
+    mod drivers;
     mod drives;
     mod errors;
     mod floors;

@@ -36,6 +36,7 @@ mod vm {
     mod door;
     mod drives;
     mod efivar;
+    mod first_process;
     mod images;
     mod initramfs_tools;
     mod line;

@@ -93,6 +93,9 @@ const SITE: &str = "/imprint/site";
 const NETWORK: &str = "/imprint/network";
 const KEY: &str = "/imprint/key";
 const BUNDLE_KEY: &str = "/imprint/bundle-key";
+/// Where a node's payload and credentials would be (docs/sources.md).
+const PAYLOAD: &str = "/imprint/payload";
+const CREDENTIALS: &str = "/.extra/";
 /// The names of modules that no device announces, one a line.
 const STARTED: &str = "/imprint/modules";
 /// The program of `--next`.
@@ -173,6 +176,7 @@ pub fn make(wanted: &Wanted<'_>) -> Result<Image, ImageError> {
     for added in wanted.added {
         private |= added.put(&mut tree)?;
     }
+    added_for_all(&tree)?;
     warnings.extend(agent.check(&tree, &origins)?);
 
     let archive = tree.archive()?;
@@ -185,8 +189,8 @@ pub fn make(wanted: &Wanted<'_>) -> Result<Image, ImageError> {
     Ok(Image { bytes, unpacked, version, machine, agent, modules, started, firmware, keys, private, warnings })
 }
 
-/// What is there before anything is put in: the folders for mounts, the console that the kernel opens for `/init`, and the file by
-/// which programs know an initramfs (os-release(5)).
+/// What is there before anything is put in: the folders for mounts, the devices that are needed before that, and the file by which
+/// programs know an initramfs (os-release(5)).
 fn skeleton(tree: &mut Tree) -> Result<(), ImageError> {
     for (path, mode) in [
         ("/dev", 0o755),
@@ -201,6 +205,8 @@ fn skeleton(tree: &mut Tree) -> Result<(), ImageError> {
         tree.put(path, mode, Node::Directory)?;
     }
     tree.put("/dev/console", 0o600, Node::Device(5, 1))?;
+    // Without a console the kernel starts `/init` with no open file, and the runtime of its language then opens this one, or ends it.
+    tree.put("/dev/null", 0o666, Node::Device(1, 3))?;
     tree.put("/usr/bin/imprint", 0o777, Node::Link("/init".to_owned()))?;
     let version = env!("CARGO_PKG_VERSION");
     let release = format!("NAME=imprint\nID=imprint\nVERSION_ID={version}\nPRETTY_NAME=\"imprint {version}\"\n");
@@ -211,10 +217,33 @@ fn skeleton(tree: &mut Tree) -> Result<(), ImageError> {
 /// Words that a boot would refuse, or that are one node's, have no place in an image for all nodes of a site.
 fn for_all(words: &str) -> Result<String, ImageError> {
     let options = Options::parse(words).map_err(|error| ImageError::Words(chain(&error)))?;
-    if options.payload.is_some() || !options.credentials.is_empty() {
-        return Err(ImageError::OneNode);
+    if is_of_one_node(&options) {
+        return Err(ImageError::OneNode("--words".to_owned()));
     }
     Ok(format!("{}\n", words.trim()))
+}
+
+fn is_of_one_node(options: &Options) -> bool {
+    options.payload.is_some() || !options.credentials.is_empty()
+}
+
+/// Nor has a file that somebody adds. Wrong words in one are the agent's to refuse.
+fn added_for_all(tree: &Tree) -> Result<(), ImageError> {
+    for (path, _, node) in tree.iter() {
+        let has_words = path == "/etc/cmdline" || (path.starts_with("/etc/cmdline.d/") && path.ends_with(".conf"));
+        let is_of_one_node = match node {
+            _ if path == PAYLOAD || path.starts_with(CREDENTIALS) => true,
+            Node::File(bytes) if has_words => {
+                let words = std::str::from_utf8(bytes).ok().and_then(|words| Options::parse(words).ok());
+                words.is_some_and(|options| is_of_one_node(&options))
+            }
+            _ => false,
+        };
+        if is_of_one_node {
+            return Err(ImageError::OneNode(path.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 fn file(text: String) -> Node {

@@ -158,7 +158,7 @@ fn an_image_has_the_modules_that_it_needs_and_always_the_same_bytes() {
     let listed = cpio(&["-it", "--quiet"], kernel.work.path(), &image);
     let m = "lib/modules/6.1.0-9-test";
     let want = format!(
-        "dev\ndev/console\netc\netc/cmdline.d\netc/cmdline.d/imprint.conf\netc/initrd-release\nimprint\nimprint/modules\n\
+        "dev\ndev/console\ndev/null\netc\netc/cmdline.d\netc/cmdline.d/imprint.conf\netc/initrd-release\nimprint\nimprint/modules\n\
          imprint/site\ninit\nlib\nlib/modules\n{m}\n{m}/kernel\n{m}/kernel/crypto\n{m}/kernel/crypto/crc32c_generic.ko\n\
          {m}/kernel/drivers\n{m}/kernel/drivers/block\n{m}/kernel/drivers/block/virtio_blk.ko\n{m}/kernel/drivers/net\n\
          {m}/kernel/drivers/net/ethernet\n{m}/kernel/drivers/net/ethernet/intel\n\
@@ -173,7 +173,7 @@ fn an_image_has_the_modules_that_it_needs_and_always_the_same_bytes() {
     let root = kernel.path("root");
     fs::create_dir(&root).unwrap();
     // Root only makes devices.
-    cpio(&["-id", "--quiet", "--no-preserve-owner", "-f", "dev/console"], &root, &image);
+    cpio(&["-id", "--quiet", "--no-preserve-owner", "-f", "dev/*"], &root, &image);
     let found = |name: &str| fs::read_to_string(root.join(name)).unwrap();
     assert_eq!(fs::read(root.join("init")).unwrap(), program(X86_64));
     assert_eq!(fs::read_link(root.join("usr/bin/imprint")).unwrap(), Path::new("/init"));
@@ -204,6 +204,8 @@ fn modules_firmware_programs_and_files_go_in_by_name() {
     kernel.file("tree/bin/busybox", "program");
     fs::set_permissions(kernel.path("tree/bin/busybox"), fs::Permissions::from_mode(0o755)).unwrap();
     symlink("busybox", kernel.path("tree/bin/sh")).unwrap();
+    kernel.file("tree/bin/su", "program of another user");
+    fs::set_permissions(kernel.path("tree/bin/su"), fs::Permissions::from_mode(0o6755)).unwrap();
     for path in ["tree", "tree/bin"] {
         fs::set_permissions(kernel.path(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -240,6 +242,8 @@ fn modules_firmware_programs_and_files_go_in_by_name() {
         ("-rwxr-xr-x", "imprint/next"),
         ("-rwxr-xr-x", "bin/busybox"),
         ("lrwxrwxrwx", "bin/sh -> busybox"),
+        ("-rwxr-xr-x", "bin/su"),
+        ("crw-rw-rw-", "dev/null"),
         ("-rwxr-xr-x", "opt/bin/busybox"),
     ] {
         let line = listed.lines().find(|line| line.ends_with(&format!(" {name}")));
@@ -311,6 +315,12 @@ fn what_cannot_become_an_image_is_named() {
     kernel.refused(&["--words", "imprint=no"], "--words: ");
     kernel.refused(&["--words", "imprint.payload=AAAA"], "--words");
     kernel.refused(&["--words", "imprint.next=/bin/x", "--next", "agent"], "--words: ");
+    for place in ["/imprint/payload", "/.extra/credentials/imprint.payload.cred"] {
+        let want = format!("{place} has what belongs to one node, and the image is for all nodes of a site");
+        kernel.refused(&["--add", &format!("agent:{place}")], &want);
+    }
+    kernel.file("words", "imprint.payload=oQEB\n");
+    kernel.refused(&["--add", "words:/etc/cmdline.d/a.conf"], "/etc/cmdline.d/a.conf has what belongs to one node");
     kernel.refused(&["--add", "agent:/init"], "/init is in the image already");
     kernel.refused(&["--add", "agent:/../x"], "/../x is no path in an image");
     kernel.refused(&["--add", "missing:/x"], "finding missing");

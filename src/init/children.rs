@@ -1,16 +1,16 @@
 //! The processes that process 1 starts, and its own duties: it reaps every process that ends, reboots at ctrl-alt-del, and never ends.
 //! Decides nothing about the boot.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -37,7 +37,8 @@ const LINE: usize = 256;
 /// The processes of process 1.
 pub(super) struct Children {
     signals: SignalFd,
-    ended: BTreeMap<Pid, Ended>,
+    /// The one that is waited for, and how it has ended. Of all others nobody asks: they are only reaped.
+    awaited: Option<(Pid, Option<Ended>)>,
     /// They work beside the boot.
     helpers: Vec<Pid>,
 }
@@ -53,24 +54,36 @@ pub(super) struct Task<'a> {
 impl Children {
     /// From here on ctrl-alt-del is a signal, and processes that end are seen.
     pub(super) fn begin() -> io::Result<Children> {
-        let mask: SigSet = [Signal::SIGCHLD, Signal::SIGINT].into_iter().collect();
-        mask.thread_block()?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        own_signals().thread_block()?;
+        let signals = SignalFd::with_flags(&own_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         // The kernel sends SIGINT then (reboot(2)). An error is ignored: in a container there is no ctrl-alt-del.
         let _ = set_cad_enabled(false);
-        Ok(Children { signals, ended: BTreeMap::new(), helpers: Vec::new() })
+        Ok(Children { signals, awaited: None, helpers: Vec::new() })
     }
 
     /// Runs a program to its end.
     pub(super) fn run(&mut self, task: &Task<'_>) -> io::Result<Ended> {
-        let pid = spawn(task)?;
+        self.run_as(task).map(|(_, ended)| ended)
+    }
+
+    /// The same, with the number that the process had.
+    pub(super) fn run_as(&mut self, task: &Task<'_>) -> io::Result<(Pid, Ended)> {
+        let pid = self.start(task)?;
         loop {
             self.reap();
-            if let Some(ended) = self.ended.remove(&pid) {
-                return Ok(ended);
+            if let Some((_, Some(ended))) = self.awaited {
+                self.awaited = None;
+                return Ok((pid, ended));
             }
             self.signal(Deadline::after(Duration::MAX));
         }
+    }
+
+    /// Starts a program that is waited for from now on.
+    fn start(&mut self, task: &Task<'_>) -> io::Result<Pid> {
+        let pid = spawn(task)?;
+        self.awaited = Some((pid, None));
+        Ok(pid)
     }
 
     /// Starts this program for work beside the boot.
@@ -155,17 +168,28 @@ impl Children {
         }
     }
 
+    /// Ends every other process. One that hangs in the kernel stays behind.
+    pub(super) fn end_all(&mut self) {
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            // An error is ignored: there may be no other process.
+            let _ = kill(Pid::from_raw(-1), signal);
+            let until = Deadline::after(PATIENCE);
+            while self.reap() && !until.expired() {
+                // Errors are ignored: the next round looks again. Ctrl-alt-del asks for what is under way.
+                let _ = sys::poll(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)], until);
+                while let Ok(Some(_)) = self.signals.read_signal() {}
+            }
+        }
+    }
+
     /// Ends every process, writes what is to be on disks, and ends the machine.
     pub(super) fn shut_down(&mut self, root: &Path, mode: RebootMode) -> ! {
-        let all = Pid::from_raw(-1);
-        let until = Deadline::after(PATIENCE);
-        // Errors are ignored: there may be no other process.
-        let _ = kill(all, Signal::SIGTERM);
-        while self.reap() && !until.expired() {
-            self.signal(until);
-        }
-        let _ = kill(all, Signal::SIGKILL);
+        self.end_all();
         sync();
+        // A root that is read-only is clean. It is the one that is mounted, or already entered. Errors are ignored: there may be none.
+        for place in [&root.join(SYSROOT), root] {
+            let _ = mount(None::<&str>, place, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, None::<&str>);
+        }
         let _ = umount2(&root.join(SYSROOT), MntFlags::MNT_DETACH);
         sync();
         // It returns only if it fails.
@@ -189,12 +213,10 @@ impl Children {
                 self.helpers.retain(|helper| *helper != pid);
                 // Whoever waits for the drivers need not wait any longer.
                 load::busy(Path::new("/"), false);
-            } else {
-                self.ended.insert(pid, ended);
-            }
-            // Processes that others started, and that nobody asks for.
-            while self.ended.len() > 64 {
-                self.ended.pop_first();
+            } else if let Some((awaited, how)) = &mut self.awaited
+                && *awaited == pid
+            {
+                *how = Some(ended);
             }
         }
     }
@@ -210,6 +232,20 @@ impl Children {
             }
         }
     }
+}
+
+/// Those that process 1 reads, and blocks for that.
+fn own_signals() -> SigSet {
+    [Signal::SIGCHLD, Signal::SIGINT].into_iter().collect()
+}
+
+/// Becomes this program, which takes signals as any program does. Returns only if that fails, and is as before then.
+pub(super) fn become_program(command: &mut Command) -> io::Error {
+    sys::take_signals(command);
+    let error = command.exec();
+    // An error is ignored: the numbers are right.
+    let _ = own_signals().thread_block();
+    error
 }
 
 #[allow(clippy::as_conversions, reason = "an enumeration of the C library's own numbers")]
@@ -232,6 +268,7 @@ fn spawn(task: &Task<'_>) -> io::Result<Pid> {
         }
     };
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(PathBuf::from("/"));
+    sys::take_signals(&mut command);
     let child = command.spawn()?;
     Ok(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?))
 }
@@ -242,5 +279,52 @@ pub(super) fn rest() -> ! {
         // An error, that there is no child, is ignored.
         let _ = waitpid(None, None);
         std::thread::sleep(AGAIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::prctl::set_child_subreaper;
+    use nix::sys::wait::{Id, waitid};
+
+    use super::*;
+
+    /// Waits for all processes below this one, and reaps them. Process 1 waits for a signal instead, which another thread of a test
+    /// takes.
+    fn reap_all(children: &mut Children) {
+        while children.reap() {
+            waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        }
+    }
+
+    fn shell(script: &str) -> Option<Ended> {
+        let mut children = Children::begin().unwrap();
+        children.start(&Task { program: "/bin/sh", words: &["-c", script], tty: None }).unwrap();
+        reap_all(&mut children);
+        children.awaited.and_then(|(_, ended)| ended)
+    }
+
+    /// The accident: a program leaves many processes behind, all of which become process 1's, and among so many the end of the program
+    /// itself is lost.
+    #[test]
+    fn the_end_of_the_program_is_found_among_many_orphans() {
+        set_child_subreaper(true).unwrap();
+        let script = "i=0; while [ $i -lt 200 ]; do (true &); i=$((i + 1)); done; exit 7";
+        assert_eq!(shell(script), Some(Ended::Exit(7)));
+        assert_eq!(shell("kill -9 $$"), Some(Ended::Killed(9)));
+    }
+
+    /// The accident: a program of the image, or the root's init, never sees that its own processes end, or that somebody interrupts it.
+    #[test]
+    fn a_program_takes_all_signals() {
+        drop(Children::begin().unwrap());
+        let own = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        assert!(own.contains("\nSigBlk:\t0000000000010002\n"), "the premise: they are blocked here\n{own}");
+        let script = "while read -r name value; do [ \"$name\" != SigBlk: ] || exit \"$((value))\"; done </proc/self/status; exit 9";
+        assert_eq!(shell(script), Some(Ended::Exit(0)));
+        let error = become_program(&mut Command::new("/nowhere"));
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let own = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        assert!(own.contains("\nSigBlk:\t0000000000010002\n"), "{own}");
     }
 }

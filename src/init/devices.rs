@@ -22,6 +22,7 @@ enum Kind {
 }
 
 const BUSES: &str = "sys/bus";
+const MACHINE: [&str; 2] = ["sys/devices/system/cpu/modalias", "sys/class/dmi/id/modalias"];
 
 /// What the devices on all buses call themselves, each once.
 pub(super) fn modaliases(root: &Path) -> BTreeSet<String> {
@@ -30,6 +31,13 @@ pub(super) fn modaliases(root: &Path) -> BTreeSet<String> {
         found.insert(modalias.to_owned());
     });
     found
+}
+
+/// What processor and firmware call themselves, which are on no bus (drivers/base/cpu.c, drivers/firmware/dmi-id.c): ciphers that
+/// the processor has instructions for, and drivers for one product.
+pub(super) fn machine(root: &Path) -> Vec<String> {
+    let files = MACHINE.iter().filter_map(|file| fs::read_to_string(root.join(file)).ok());
+    files.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
 }
 
 /// The links and drives without a driver.
@@ -152,6 +160,12 @@ mod tests {
             ]
         );
         assert_eq!(modaliases(root.path()).len(), 8);
+        assert_eq!(machine(root.path()), [""; 0]);
+        for (file, text) in MACHINE.into_iter().zip(["cpu:type:x86,ven0000fam0006mod003A:feature:,0099,\n", "\n"]) {
+            fs::create_dir_all(root.path().join(file).parent().unwrap()).unwrap();
+            fs::write(root.path().join(file), text).unwrap();
+        }
+        assert_eq!(machine(root.path()), ["cpu:type:x86,ven0000fam0006mod003A:feature:,0099,"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::kmod::{IndexError, UnpackError};
+use crate::kmod::{IndexError, Packing, UnpackError};
 use crate::shown::Printable;
 
 /// How a process has ended.
@@ -68,6 +68,13 @@ pub enum InitError {
         /// The last error.
         source: io::Error,
     },
+    /// The root was entered, and its init could not be started.
+    Init {
+        /// The program.
+        init: String,
+        /// The error of the kernel.
+        source: io::Error,
+    },
     /// The root could not be entered.
     Switch {
         /// The step.
@@ -123,6 +130,26 @@ pub enum LoadError {
     Index(IndexError),
     /// There is no such module.
     Missing(Printable),
+    /// The process that asks the kernel cannot do it.
+    Worker(io::Error),
+    /// The kernel has not answered.
+    Hangs {
+        /// The file.
+        path: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// As it was said before, or by the process that asks the kernel.
+    Said(String),
+    /// The kernel refused a compressed module, and the agent does not unpack it.
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// How it is compressed.
+        packing: Packing,
+        /// What the kernel's log says, or its error.
+        said: String,
+    },
     /// It cannot be unpacked.
     Unpack {
         /// The file.
@@ -182,6 +209,10 @@ impl fmt::Display for InitError {
             InitError::NoInit { tried, .. } => {
                 write!(f, "the root has no program at {tried}; check root=, or name the program with init=")
             }
+            InitError::Init { init, .. } => write!(
+                f,
+                "{init} of the root cannot be started; check whether the root has its interpreter and is for this kind of machine"
+            ),
             InitError::Switch { step, .. } => write!(f, "entering the root: {step}"),
             InitError::Next { program, .. } => {
                 write!(f, "imprint.next={program} cannot be started; put the program into the image")
@@ -204,6 +235,7 @@ impl std::error::Error for InitError {
             InitError::Start { source, .. }
             | InitError::Mount { source, .. }
             | InitError::NoInit { source, .. }
+            | InitError::Init { source, .. }
             | InitError::Switch { source, .. }
             | InitError::Next { source, .. }
             | InitError::Watch(source) => Some(source),
@@ -226,6 +258,20 @@ impl fmt::Display for LoadError {
             LoadError::Read { path, .. } => write!(f, "reading {}", path.display()),
             LoadError::Index(error) => error.fmt(f),
             LoadError::Missing(name) => write!(f, "the image has no module {name}; build it with --modules {name}"),
+            LoadError::Worker(_) => f.write_str("starting the process that loads modules"),
+            LoadError::Hangs { path, seconds } => write!(
+                f,
+                "module {}: its driver has not answered for {seconds} s, and the boot goes on without waiting; look for a device that \
+                 hangs",
+                path.display()
+            ),
+            LoadError::Said(words) => f.write_str(words),
+            LoadError::Compressed { path, packing, said } => write!(
+                f,
+                "the kernel refused the module {}, which is compressed with {packing} ({said}); store modules unpacked in the image, as \
+                 imprint-host image does",
+                path.display()
+            ),
             LoadError::Unpack { path, .. } => write!(f, "module {}", path.display()),
             LoadError::Format { path, said } => write!(
                 f,
@@ -249,6 +295,7 @@ impl std::error::Error for LoadError {
             | LoadError::Signature { source, .. }
             | LoadError::Refused { source, .. } => Some(source),
             LoadError::Unpack { source, .. } => Some(source),
+            LoadError::Worker(source) => Some(source),
             _ => None,
         }
     }

@@ -15,11 +15,12 @@ use nix::kmod::{ModuleInitFlags, finit_module, init_module};
 use nix::poll::{PollFd, PollFlags};
 
 use super::error::{InitError, LoadError};
+use super::worker::Worker;
 use super::{FOLDER, LISTED, boot_words, devices};
 use crate::chain::chain;
 use crate::console::complain;
 use crate::kernel_log;
-use crate::kmod::{self, Index, MAX_MODULE, Packing, Resolved, Texts};
+use crate::kmod::{self, Index, MAX_MODULE, Packing, Resolved, Texts, UnpackError};
 use crate::options::BootWords;
 use crate::shown::{Printable, printable_up_to};
 use crate::sys;
@@ -32,6 +33,14 @@ const RELEASE: &str = "proc/sys/kernel/osrelease";
 const COMPRESSED: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
 /// Devices without a driver are named when nothing has appeared for so long: a driver that the kernel has may still be at work.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long a driver may take before the others are loaded without waiting for it. It goes on beside them. A search for a payload
+/// waits longer than this for drivers (config_drive::PATIENCE).
+const LIMIT: Duration = Duration::from_secs(5);
+/// The same, once one has taken longer: the kernel then ends no load before that one has ended (do_init_module waits for all devices
+/// that are looked at beside it), though it has loaded the module.
+const LIMIT_AFTER: Duration = Duration::from_secs(1);
+/// The same for a module that the machine is not to boot without.
+const LIMIT_LISTED: Duration = Duration::from_secs(60);
 
 /// Shows whether drivers are being loaded ([`crate::uevent::LOADER`]).
 pub(super) fn busy(root: &Path, is: bool) {
@@ -46,14 +55,14 @@ pub(super) fn listed(root: &Path) -> Result<(), InitError> {
     let text = fs::read_to_string(&path).map_err(|source| InitError::Listed(LoadError::Read { path, source }))?;
     let names = kmod::listed(&text).map_err(|(number, line)| InitError::List { number, line })?;
     let files = Files::read(root).map_err(InitError::Listed)?;
-    let mut loader = Loader::new(root, &files).map_err(InitError::Listed)?;
+    let mut loader = Loader::new(root, &files, Some(LIMIT_LISTED)).map_err(InitError::Listed)?;
     names.iter().try_for_each(|name| loader.load(name)).map_err(InitError::Listed)
 }
 
-/// What the kernel starts as modprobe: `-q -- NAME`. Silent, as it asks to be.
+/// What the kernel starts as modprobe: `-q -- NAME`. Silent, as it asks to be. Whoever has asked the kernel waits for as long as it takes.
 pub(super) fn modprobe(root: &Path, words: &[&str]) -> ExitCode {
     let loaded = Files::read(root).and_then(|files| {
-        let mut loader = Loader::new(root, &files)?;
+        let mut loader = Loader::new(root, &files, None)?;
         words.iter().filter(|word| !word.starts_with('-')).try_for_each(|name| loader.load(name))
     });
     if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -67,7 +76,7 @@ pub(super) fn devices(root: &Path) -> Result<(), InitError> {
         Ok(files) => files,
         Err(error) => return without(root, &error),
     };
-    let mut loader = match Loader::new(root, &files) {
+    let mut loader = match Loader::new(root, &files, Some(LIMIT)) {
         Ok(loader) => loader,
         Err(error) => return without(root, &error),
     };
@@ -80,11 +89,14 @@ pub(super) fn devices(root: &Path) -> Result<(), InitError> {
                 Appeared::Any => loader.all(),
             }
         }
-        busy(root, false);
+        let waits = loader.waits();
+        busy(root, waits);
         let fds = || [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
         if !sys::poll(&mut fds(), Deadline::after(QUIET)).map_err(InitError::Watch)? {
             name(root, &|modalias| loader.has(modalias), &mut told);
-            sys::poll(&mut fds(), Deadline::after(Duration::MAX)).map_err(InitError::Watch)?;
+            if !waits {
+                sys::poll(&mut fds(), Deadline::after(Duration::MAX)).map_err(InitError::Watch)?;
+            }
         }
     }
 }
@@ -149,22 +161,47 @@ struct Loader<'a> {
     folder: &'a Path,
     index: Index<'a>,
     words: BootWords,
-    /// The modules that were loaded, or that did not load.
-    tried: BTreeMap<String, bool>,
+    /// The modules that were loaded, and those that did not load with the reason.
+    tried: BTreeMap<String, Result<(), String>>,
     seen: BTreeSet<String>,
+    /// The modules that the console was told of.
+    told: BTreeSet<String>,
+    /// How long a module may take. `None`: it is loaded in this very process.
+    limit: Option<Duration>,
+    worker: Option<Worker>,
+    /// Those that nobody waits for.
+    hanging: Vec<Worker>,
 }
 
 impl<'a> Loader<'a> {
-    fn new(root: &'a Path, files: &'a Files) -> Result<Loader<'a>, LoadError> {
+    fn new(root: &'a Path, files: &'a Files, limit: Option<Duration>) -> Result<Loader<'a>, LoadError> {
         let [dep, alias, softdep, builtin] = &files.texts;
         let index = Index::parse(&Texts { dep, alias, softdep, builtin }).map_err(LoadError::Index)?;
         let words = boot_words(root);
-        Ok(Loader { root, folder: &files.folder, index, words, tried: BTreeMap::new(), seen: BTreeSet::new() })
+        Ok(Loader {
+            root,
+            folder: &files.folder,
+            index,
+            words,
+            tried: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            told: BTreeSet::new(),
+            limit,
+            worker: None,
+            hanging: Vec::new(),
+        })
     }
 
-    /// The drivers of all devices that are there.
+    /// The drivers of all devices that are there, and after them those of processor and machine, which nobody waits for.
     fn all(&mut self) {
         devices::modaliases(self.root).iter().for_each(|modalias| self.device(modalias));
+        devices::machine(self.root).iter().for_each(|modalias| self.device(modalias));
+    }
+
+    /// Whether a driver is still at work that nobody waits for.
+    fn waits(&mut self) -> bool {
+        self.hanging.retain_mut(Worker::works);
+        !self.hanging.is_empty()
     }
 
     /// The drivers of a device. One that does not load is named on the console, and does not hinder the others.
@@ -174,10 +211,10 @@ impl<'a> Loader<'a> {
         }
         let wanted: Vec<String> = self.index.matching(modalias).into_iter().map(str::to_owned).collect();
         for name in wanted {
-            let is_new = !self.words.blacklist.contains(&name) && !self.tried.contains_key(&name);
-            if is_new
-                && self.is_there(&name)
+            let is_wanted = !self.words.blacklist.contains(&name) && self.is_there(&name);
+            if is_wanted
                 && let Err(error) = self.load(&name)
+                && self.told.insert(name)
             {
                 complain(&format!("a driver for {}: {}", printable_up_to(modalias, 80), chain(&error)));
             }
@@ -202,74 +239,116 @@ impl<'a> Loader<'a> {
             Resolved::Unknown => return Err(LoadError::Missing(Printable::up_to(name, 80))),
         };
         let paths = self.index.closure([name]).map_err(|name| LoadError::Missing(Printable::up_to(name, 80)))?;
-        let mut failed = None;
         for path in paths {
             let Some(name) = kmod::name_of(path) else { continue };
-            if self.tried.contains_key(name.as_ref()) {
-                continue;
+            if !self.tried.contains_key(name.as_ref()) {
+                let loaded = self.insert(&name, path).map_err(|error| chain(&error));
+                self.tried.insert(name.into_owned(), loaded);
             }
-            let loaded = self.insert(&name, path);
-            self.tried.insert(name.into_owned(), loaded.is_ok());
-            failed = failed.or(loaded.err());
         }
         // An alias may stand for several modules, of which one does the work.
-        let works = wanted.iter().any(|name| self.tried.get(name).is_some_and(|works| *works));
-        match failed {
-            Some(error) if !works => Err(error),
-            _ if works => Ok(()),
-            // It has failed before, and was named then.
-            _ => Err(LoadError::Missing(Printable::up_to(name, 80))),
+        if wanted.is_empty() || wanted.iter().any(|name| matches!(self.tried.get(name), Some(Ok(())))) {
+            return Ok(());
         }
+        Err(LoadError::Said(wanted.iter().find_map(|name| self.why(name)).unwrap_or_default()))
     }
 
-    fn insert(&self, name: &str, path: &str) -> Result<(), LoadError> {
+    /// Why a module did not load: because of the first module that it needs and that did not load, or by itself. A soft dependency is no
+    /// reason.
+    fn why(&self, name: &str) -> Option<String> {
+        let needs = self.index.module(name).into_iter().flat_map(|module| module.needs.iter().rev());
+        let names = needs.filter_map(|path| kmod::name_of(path)).chain([kmod::normal(name)]);
+        names.filter_map(|name| self.tried.get(name.as_ref())?.clone().err()).next()
+    }
+
+    fn insert(&mut self, name: &str, path: &str) -> Result<(), LoadError> {
         if self.root.join("sys/module").join(name).join("initstate").exists() {
             return Ok(());
         }
         let path = self.folder.join(path);
-        let read = |source| LoadError::Read { path: path.clone(), source };
-        let mut file = File::open(&path).map_err(read)?;
-        let parameters = CString::new(self.words.parameters(name)).unwrap_or_default();
-        let mut beginning = Vec::new();
-        file.by_ref().take(8).read_to_end(&mut beginning).map_err(read)?;
-        let packing = Packing::of(&beginning);
-        let unpack = |source| LoadError::Unpack { path: path.clone(), source };
-        let loaded = match packing {
-            Packing::Unknown => return Err(unpack(kmod::UnpackError::Unknown)),
-            Packing::None => finit_module(&file, &parameters, ModuleInitFlags::empty()),
-            _ => match finit_module(&file, &parameters, COMPRESSED) {
-                // Without CONFIG_MODULE_DECOMPRESS the kernel does not know the flag, and with it it knows one packing of three.
-                Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOEXEC | Errno::ENOSYS) => {
-                    let mut bytes = Vec::new();
-                    let most = u64::try_from(MAX_MODULE).unwrap_or(u64::MAX).saturating_add(1);
-                    File::open(&path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(read)?;
-                    init_module(&kmod::unpack(&bytes).map_err(unpack)?, &parameters)
-                }
-                loaded => loaded,
-            },
+        packing(&path)?;
+        let parameters = self.words.parameters(name);
+        let Some(limit) = self.limit else { return ask(self.root, &path, &parameters) };
+        let worker = match &mut self.worker {
+            Some(worker) => worker,
+            none => none.insert(Worker::start().map_err(LoadError::Worker)?),
         };
-        match loaded {
-            Ok(()) | Err(Errno::EEXIST) => Ok(()),
-            // kernel/module/main.c: another version magic, or a symbol that this kernel does not have.
-            Err(errno @ (Errno::ENOEXEC | Errno::ENOENT)) => {
-                Err(LoadError::Format { said: self.said(name, errno), path })
+        match worker.load(&path, &parameters, limit) {
+            Ok(Some(said)) if said.is_empty() => Ok(()),
+            Ok(Some(said)) => Err(LoadError::Said(said)),
+            Ok(None) => {
+                self.hanging.extend(self.worker.take());
+                self.limit = Some(LIMIT_AFTER);
+                Err(LoadError::Hangs { path, seconds: limit.as_secs() })
             }
-            Err(errno @ (Errno::EKEYREJECTED | Errno::ENOKEY | Errno::EPERM | Errno::EBADMSG | Errno::ENOPKG)) => {
-                Err(LoadError::Signature { path, source: errno.into() })
+            Err(source) => {
+                self.worker = None;
+                Err(LoadError::Worker(source))
             }
-            Err(errno) => Err(LoadError::Refused { path, source: errno.into() }),
         }
     }
+}
 
-    /// Why the kernel refused a module: it says so in its log only.
-    fn said(&self, name: &str, errno: Errno) -> String {
-        let reasons = ["version magic", "Unknown symbol", "disagrees about", "nvalid", "ELF"];
-        let said = kernel_log::first(self.root, |message| {
-            let is = message.starts_with(name) && reasons.iter().any(|reason| message.contains(reason));
-            is.then(|| printable_up_to(message, 200))
-        });
-        said.unwrap_or_else(|| io::Error::from(errno).to_string())
+/// How a module is stored, if that is known.
+fn packing(path: &Path) -> Result<Packing, LoadError> {
+    let mut beginning = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(8).read_to_end(&mut beginning));
+    read.map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    match Packing::of(&beginning) {
+        Packing::Unknown => Err(LoadError::Unpack { path: path.to_owned(), source: UnpackError::Unknown }),
+        packing => Ok(packing),
     }
+}
+
+/// Asks the kernel to load a module. Returns when its driver has looked at the devices that are there.
+pub(super) fn ask(root: &Path, path: &Path, parameters: &str) -> Result<(), LoadError> {
+    let packing = packing(path)?;
+    let path = path.to_owned();
+    let read = |source| LoadError::Read { path: path.clone(), source };
+    let file = File::open(&path).map_err(read)?;
+    let parameters = CString::new(parameters).unwrap_or_default();
+    let loaded = match packing {
+        Packing::None => finit_module(&file, &parameters, ModuleInitFlags::empty()),
+        _ => match finit_module(&file, &parameters, COMPRESSED) {
+            // Without CONFIG_MODULE_DECOMPRESS the kernel does not know the flag, and with it it knows one packing of three. EINVAL may
+            // also be what the module itself says.
+            Err(errno @ (Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS)) => {
+                let mut bytes = Vec::new();
+                let most = u64::try_from(MAX_MODULE).unwrap_or(u64::MAX).saturating_add(1);
+                file.take(most).read_to_end(&mut bytes).map_err(read)?;
+                match kmod::unpack(&bytes) {
+                    Ok(module) => init_module(&module, &parameters),
+                    Err(UnpackError::NotHere(packing)) if errno == Errno::EINVAL => {
+                        return Err(LoadError::Compressed { said: said(root, &path, errno), path, packing });
+                    }
+                    Err(source) => return Err(LoadError::Unpack { path, source }),
+                }
+            }
+            loaded => loaded,
+        },
+    };
+    match loaded {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        // kernel/module/main.c: another version magic, or a symbol that this kernel does not have.
+        Err(errno @ (Errno::ENOEXEC | Errno::ENOENT)) => {
+            Err(LoadError::Format { said: said(root, &path, errno), path })
+        }
+        Err(errno @ (Errno::EKEYREJECTED | Errno::ENOKEY | Errno::EPERM | Errno::EBADMSG | Errno::ENOPKG)) => {
+            Err(LoadError::Signature { path, source: errno.into() })
+        }
+        Err(errno) => Err(LoadError::Refused { path, source: errno.into() }),
+    }
+}
+
+/// Why the kernel refused a module: it says so in its log only.
+fn said(root: &Path, path: &Path, errno: Errno) -> String {
+    let name = path.to_str().and_then(kmod::name_of).unwrap_or_default();
+    let reasons = ["version magic", "Unknown symbol", "disagrees about", "nvalid", "ELF"];
+    let said = kernel_log::first(root, |message| {
+        let is = message.starts_with(&*name) && reasons.iter().any(|reason| message.contains(reason));
+        is.then(|| printable_up_to(message, 200))
+    });
+    said.unwrap_or_else(|| io::Error::from(errno).to_string())
 }
 
 #[cfg(test)]
@@ -307,7 +386,8 @@ mod tests {
     fn what_is_missing_or_packed_in_a_way_that_nobody_knows_is_named() {
         let root = root("6.1.0-50-amd64");
         let folder = root.path().join(MODULES).join("6.1.0-50-amd64");
-        fs::write(folder.join(kmod::DEP), "kernel/a.ko.bz2:\nkernel/b.ko:\n").unwrap();
+        fs::write(folder.join(kmod::DEP), "kernel/a.ko.bz2:\nkernel/b.ko:\nkernel/n.ko: kernel/a.ko.bz2\n").unwrap();
+        fs::write(folder.join(kmod::SOFTDEP), "softdep b pre: a\n").unwrap();
         fs::write(folder.join("kernel/a.ko.bz2"), "BZh91AY&SY").unwrap();
         let listed = |names: &str| {
             fs::write(root.path().join(LISTED), names).unwrap();
@@ -317,7 +397,8 @@ mod tests {
             "kernel/a.ko.bz2: it is neither a module nor compressed with gzip, xz or zstd; store modules unpacked in the image, as \
              imprint-host image does"
         ));
-        assert!(listed("b\n").contains("kernel/b.ko: No such file or directory"));
+        assert!(listed("b\n").contains("kernel/b.ko: No such file or directory"), "a soft dependency is no reason");
+        assert!(listed("n\n").contains("kernel/a.ko.bz2: it is neither"), "what it needs is the reason");
         assert!(listed("c-d\n").ends_with("the image has no module c-d; build it with --modules c-d"));
         assert_eq!(
             listed("a b\n"),

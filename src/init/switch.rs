@@ -4,24 +4,24 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use nix::fcntl::{OFlag, open};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
-use nix::unistd::chroot;
+use nix::unistd::{chroot, fchdir};
 
-use super::{FOLDER, InitError};
+use super::{FOLDER, InitError, children};
 use crate::console::say;
 
 /// Where the kernel itself looks for init (init/main.c, kernel_init); the shell is left out.
 const INITS: [&str; 3] = ["/sbin/init", "/etc/init", "/bin/init"];
-/// What goes on in the root.
-const MOVED: [&str; 4] = ["dev", "proc", "sys", "run"];
+/// What goes on in the root. Without /run the identity is gone, so it goes first, and the root has to have a folder for it.
+const MOVED: [&str; 4] = ["run", "dev", "proc", "sys"];
 /// How many links are followed (include/linux/namei.h, MAXSYMLINKS).
 const LINKS: usize = 40;
 
@@ -30,9 +30,11 @@ pub(super) fn init(new: &Path, named: Option<&str>) -> Result<String, InitError>
     let tried: Vec<&str> = named.map_or_else(|| INITS.to_vec(), |named| vec![named]);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for path in &tried {
-        match resolved(new, path).and_then(|real| is_program(&real)) {
+        match resolved(new, path).and_then(|real| is_program(&real).and_then(|()| is_for_this_machine(&real))) {
             Ok(()) => return Ok((*path).to_owned()),
-            Err(error) => last = error,
+            // One that is there and cannot be started says more than one that is not there.
+            Err(error) if last.kind() == io::ErrorKind::NotFound => last = error,
+            Err(_) => {}
         }
     }
     Err(InitError::NoInit { tried: tried.join(", "), source: last })
@@ -86,53 +88,103 @@ pub(super) fn is_program(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Refuses a program that is for another kind of machine, as far as its file says so. 32-bit programs of the same kind run.
+fn is_for_this_machine(path: &Path) -> io::Result<()> {
+    let own = machine(Path::new(children::PROGRAM)).ok().flatten();
+    let (Some(program), Some(own)) = (machine(path)?, own) else { return Ok(()) };
+    // include/uapi/linux/elf-em.h: EM_386 on EM_X86_64, EM_ARM on EM_AARCH64
+    match program == own || [(3, 62), (40, 183)].contains(&(program, own)) {
+        true => Ok(()),
+        false => Err(io::Error::other("it is for another kind of machine")),
+    }
+}
+
+/// The machine of an ELF program. `None`: it is a script, or something else.
+fn machine(path: &Path) -> io::Result<Option<u16>> {
+    let mut head = Vec::new();
+    fs::File::open(path)?.take(20).read_to_end(&mut head)?;
+    // e_ident, with EI_DATA in its sixth byte: 1 is little-endian; then e_type and e_machine.
+    Ok(match head.as_slice() {
+        [0x7f, b'E', b'L', b'F', _, 1, .., low, high] if head.len() == 20 => Some(u16::from_le_bytes([*low, *high])),
+        [0x7f, b'E', b'L', b'F', _, 2, .., high, low] if head.len() == 20 => Some(u16::from_le_bytes([*low, *high])),
+        _ => None,
+    })
+}
+
 /// Removes what only the initramfs needs from `/run`, which goes on in the root.
 pub(super) fn forget(root: &Path) {
     // An error is ignored: nobody there reads it.
     let _ = fs::remove_dir_all(root.join(FOLDER));
 }
 
-/// Enters the root that is mounted at `new`, a folder of `root`, and starts its init. Returns only if that fails.
-pub(super) fn enter(root: &Path, new: &str, init: &str) -> Result<Infallible, InitError> {
+/// Enters the root that is mounted at `new`, a folder of `root`, and starts its init with these words. Returns only if that fails; what
+/// fails before the root is entered leaves the initramfs as it was.
+pub(super) fn enter(root: &Path, new: &str, init: &str, words: &[String]) -> Result<Infallible, InitError> {
     let failed = |step| move |source: io::Error| InitError::Switch { step, source };
     let new = root.join(new);
-    forget(root);
-    for place in MOVED {
-        let (from, to) = (root.join(place), new.join(place));
-        let moved = mount(Some(&from), &to, None::<&str>, MsFlags::MS_MOVE, None::<&str>);
-        if let Err(errno) = moved {
-            // Without /run the identity is gone.
-            if place == "run" {
-                return Err(failed("moving /run there; the root needs an empty folder /run")(errno.into()));
-            }
-            say(&format!("the root has no folder /{place}: {errno}"));
-            let _ = umount2(&from, MntFlags::MNT_DETACH);
-        }
-    }
     let old = open(root, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
     let old = old.map_err(io::Error::from).map_err(failed("opening the initramfs"))?;
-    std::env::set_current_dir(&new).map_err(failed("changing there"))?;
-    let moved = mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>);
-    moved.map_err(io::Error::from).map_err(failed("moving its mount to /"))?;
+    let mut moved = Vec::new();
+    let entered = moves(root, &new, &mut moved).and_then(|()| {
+        std::env::set_current_dir(&new).map_err(failed("changing there"))?;
+        let over = mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>);
+        over.map_err(io::Error::from).map_err(failed("moving its mount to /"))
+    });
+    if let Err(error) = entered {
+        // Errors are ignored: the first error is the one to report.
+        for place in moved {
+            let _ = shift(&new.join(place), &root.join(place));
+        }
+        let _ = std::env::set_current_dir(root);
+        return Err(error);
+    }
     // Process 1 shares its root with the kernel's own threads, which start modprobe in it.
     chroot(".").map_err(io::Error::from).map_err(failed("changing the root"))?;
-    std::env::set_current_dir("/").map_err(failed("changing to /"))?;
     free(&old);
-    let error = Command::new(init).env_remove("PATH").exec();
-    Err(InitError::NoInit { tried: init.to_owned(), source: error })
+    std::env::set_current_dir("/").map_err(failed("changing to /"))?;
+    forget(Path::new("/"));
+    let error = children::become_program(Command::new(init).args(words).env_remove("PATH"));
+    Err(InitError::Init { init: init.to_owned(), source: error })
+}
+
+/// Moves what goes on in the root there. `moved`: what was.
+fn moves(root: &Path, new: &Path, moved: &mut Vec<&'static str>) -> Result<(), InitError> {
+    for place in MOVED {
+        let to = new.join(place);
+        // A link there would lead into the initramfs.
+        let folder = fs::symlink_metadata(&to).and_then(|found| match found.is_dir() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        });
+        match folder.and_then(|()| shift(&root.join(place), &to)) {
+            Ok(()) => moved.push(place),
+            Err(source) if place == "run" => {
+                return Err(InitError::Switch {
+                    step: "moving /run there; the root needs an empty folder /run",
+                    source,
+                });
+            }
+            Err(error) => say(&format!("the root has no folder /{place}: {error}")),
+        }
+    }
+    Ok(())
+}
+
+fn shift(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)?)
 }
 
 /// Removes the files of the initramfs, which are memory. Nothing on another file system is touched, and nothing at all if this is
-/// none that lives in memory.
+/// none that lives in memory. The working directory is the way there, since no path leads there any more.
 fn free(old: &OwnedFd) {
-    let path = PathBuf::from(format!("/proc/self/fd/{}", old.as_raw_fd()));
     let Ok(kind) = nix::sys::statfs::fstatfs(old) else { return };
     // include/uapi/linux/magic.h: RAMFS_MAGIC, TMPFS_MAGIC
-    if ![0x8584_58f6, 0x0102_1994].contains(&i128::from(kind.filesystem_type().0)) {
+    if ![0x8584_58f6, 0x0102_1994].contains(&i128::from(kind.filesystem_type().0)) || fchdir(old).is_err() {
         return;
     }
-    if let Ok(top) = fs::metadata(&path) {
-        empty(&path, top.dev());
+    let here = Path::new(".");
+    if let Ok(top) = fs::metadata(here) {
+        empty(here, top.dev());
     }
 }
 
@@ -212,5 +264,44 @@ mod tests {
         empty(inside.path(), device);
         assert_eq!(fs::read_dir(inside.path()).unwrap().count(), 0);
         assert!(outside.path().join("kept").exists());
+    }
+
+    /// The accident: a root without a folder for `/run`, and a prompt that has lost `/proc` and `/dev` before that shows. Nothing has
+    /// moved by then.
+    #[test]
+    fn a_root_without_a_folder_for_run_is_refused_before_anything_moves() {
+        let root = tempfile::tempdir().unwrap();
+        let new = root.path().join("sysroot");
+        for folder in ["dev", "proc", "sys"] {
+            fs::create_dir_all(new.join(folder)).unwrap();
+        }
+        let refused = || {
+            let mut moved = Vec::new();
+            let Err(InitError::Switch { step, source }) = moves(root.path(), &new, &mut moved) else { panic!("moved") };
+            assert!(step.contains("empty folder /run") && moved.is_empty(), "{step}");
+            source.kind()
+        };
+        assert_eq!(refused(), io::ErrorKind::NotFound);
+        symlink("/var/run", new.join("run")).unwrap();
+        assert_eq!(refused(), io::ErrorKind::NotADirectory, "a link would lead into the initramfs");
+    }
+
+    /// The accident: the root of another machine, which shows when the initramfs is gone.
+    #[test]
+    fn an_init_for_another_machine_is_refused() {
+        let root = root();
+        symlink("/usr/lib/systemd/systemd", root.path().join("sbin/init")).unwrap();
+        let program = root.path().join("usr/lib/systemd/systemd");
+        let is_init = |head: &[u8]| {
+            fs::write(&program, head).unwrap();
+            init(root.path(), None).map_err(|error| crate::chain::chain(&error))
+        };
+        let own = fs::read("/proc/self/exe").unwrap();
+        assert!(is_init(own.get(..20).unwrap()).is_ok() && is_init(b"#!/bin/sh\n").is_ok());
+        // EM_S390, which is big-endian; EM_RISCV
+        for (data, machine) in [(2, [0, 22]), (1, [243, 0])] {
+            let head = [b"\x7fELF\x02".as_slice(), &[data], &[0; 12], &machine].concat();
+            assert!(is_init(&head).unwrap_err().ends_with("it is for another kind of machine"), "{machine:?}");
+        }
     }
 }

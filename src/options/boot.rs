@@ -119,8 +119,16 @@ impl BootWords {
     /// The options of a module, as `MODULE.KEY=VALUE` gives them on the kernel command line. modprobe(8) takes them from there, too.
     pub fn parameters(&self, module: &str) -> String {
         let module = normal(module);
-        let own = self.parameters.iter().filter(|(name, _)| *name == module).map(|(_, option)| option.as_str());
+        let own = self.parameters.iter().filter(|(name, _)| *name == module).map(|(_, option)| quoted(option));
         own.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The kernel, too, takes a value with blanks in quotes for one option (lib/cmdline.c, next_arg).
+fn quoted(option: &str) -> String {
+    match option.split_once('=') {
+        Some((key, value)) if value.contains(|c: char| c.is_ascii_whitespace()) => format!("{key}=\"{value}\""),
+        _ => option.to_owned(),
     }
 }
 
@@ -224,6 +232,9 @@ mod tests {
         let words = of("virtio-net.napi_tx=0 virtio_net.gso=1 imprint.payload=c2VjcmV0 modprobe.blacklist=a-b,c");
         assert_eq!(words.parameters("virtio_net"), "napi_tx=0 gso=1");
         assert_eq!(words.parameters("imprint"), "");
+        for word in ["nvme.dyndbg=\"func x +p\"", "\"nvme.dyndbg=func x +p\""] {
+            assert_eq!(of(&format!("{word} nvme.poll=1")).parameters("nvme"), "dyndbg=\"func x +p\" poll=1");
+        }
         assert_eq!(words.blacklist, ["a_b", "c"]);
         assert!(!format!("{words:?}").contains("c2VjcmV0"));
     }

@@ -77,11 +77,20 @@ pub fn plan(root: &Path, file: &Path) -> Result<String, Error> {
 /// `imprint status`: shows what the last run did. `reason`: shows only why the run was stopped, and the remedy; empty
 /// if it was not stopped.
 pub fn status(root: &Path, reason: bool) -> Result<String, Error> {
+    let status = last(root)?;
+    Ok(if reason { status.reason() } else { status.to_string() + &super::swap::shown(root) })
+}
+
+/// Why the last run was stopped, in one line. `None`: it was not, or has left no status.
+pub fn why(root: &Path) -> Option<String> {
+    last(root).ok()?.why()
+}
+
+fn last(root: &Path) -> Result<Status, Error> {
     let path = root.join(RUN_DIR).join("status.json");
     let text = source::text(root, &format!("{RUN_DIR}/status.json"))?;
-    let status: Status = serde_json::from_str(&text)
-        .map_err(|error| SourceError::Read { path, source: std::io::Error::other(error) })?;
-    Ok(if reason { status.reason() } else { status.to_string() + &super::swap::shown(root) })
+    let status = serde_json::from_str(&text);
+    Ok(status.map_err(|error| SourceError::Read { path, source: std::io::Error::other(error) })?)
 }
 
 /// A payload whose signature was judged by the site pin.

@@ -150,6 +150,8 @@ fn the_last_words_are_right_with_and_without_systemd() {
     let (systemd, plain) = what.split_once(", or ").unwrap();
     assert!(systemd.ends_with("then \"systemctl default\" boots on"), "{reason}");
     assert_eq!(plain, "\"exit\" in an image without systemd");
+    // A bare image has its own words for what to do, and needs the reason alone.
+    assert_eq!(reason.lines().next(), status.why().map(|why| format!("imprint: {why}")).as_deref());
 }
 
 /// The identity is complete, and still the boot was stopped: the last words say why, and what helps.

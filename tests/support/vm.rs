@@ -23,7 +23,7 @@ pub enum Kernel {
     /// The release's own for all machines. The others are made for clouds and have no USB.
     Generic,
     /// The release's own for another machine: QEMU's `virt` with EFI and ACPI, whose SPCR table names the console. Its initramfs is
-    /// that of scripts/arm64-images, whatever [`Machine::init`] says.
+    /// that of scripts/arm64-images, a bare image, whatever [`Machine::init`] says.
     Arm64,
 }
 

@@ -11,7 +11,7 @@ use super::line::{Host, SMBIOS, certified, connected, second_line, until};
 use crate::*;
 
 /// What process 1 writes when it asks.
-const PROMPT: &str = "imprint> ";
+pub(super) const PROMPT: &str = "imprint> ";
 
 /// The link has the name that the kernel gave it, and nobody but imprint has touched it.
 #[track_caller]
@@ -22,6 +22,8 @@ fn is_bare(report: &Report) {
     assert!(links.contains(&link) && links.len() == 2, "{link}: {links:?}");
     // A stage of its own mounts the root, with what the kernel command line says.
     assert!(report.mount("/").starts_with("ext4 ro,"), "{}", report.mount("/"));
+    // The agent was process 1 before the root's init, and blocked signals for itself.
+    assert_eq!(report.part("signals").split_whitespace().last(), Some("0000000000000000"));
 }
 
 /// Nothing names the drivers of the machine: its devices do. Those of Linux 6.1 lie unpacked on the host, too.
@@ -39,9 +41,12 @@ fn boots_bare_config_drive() {
 #[test]
 fn boots_bare_cmdline() {
     let site = Site::typical();
-    let report = machine(Kernel::Backports).init(Init::Bare).append(&compose::cmdline(&site.payload)).boot();
+    // What stands behind `--` is for the root's init.
+    let machine = machine(Kernel::Backports).init(Init::Bare).append(&compose::cmdline(&site.payload));
+    let report = machine.append("-- single").boot();
     came_up_from(&report, Medium::Cmdline, "");
     is_bare(&report);
+    assert_eq!(report.part("init"), "root single");
     let private = report.mount("/run/imprint/private");
     assert!(private.starts_with("tmpfs rw,nosuid,nodev,noexec,relatime,"), "{private}");
 }

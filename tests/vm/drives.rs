@@ -50,6 +50,18 @@ fn a_node_comes_up_beside_a_drive_that_never_answers() {
     assert_eq!(report.status().origin.as_deref(), Some("config-drive sr0 (IMPRINT)"));
 }
 
+/// The agent itself loads the drivers of this image, one after another, and that of the drive never ends: that of the payload's drive
+/// comes later.
+#[test]
+fn a_bare_image_comes_up_beside_a_drive_that_never_answers() {
+    let (site, disk) = (Site::typical(), mute());
+    let report = site.machine(Kernel::Stable).init(Init::Bare).network_disk(&disk).boot();
+    came_up(&report);
+    assert_eq!(report.status().origin.as_deref(), Some("config-drive sr0 (IMPRINT)"));
+    let said = "virtio_blk.ko: its driver has not answered for 5 s, and the boot goes on without waiting";
+    assert!(report.console.contains(said), "{}", report.console);
+}
+
 /// Whoever requires a payload is told which drive it might have been on, and is not kept from the emergency shell by it.
 #[test]
 fn a_boot_that_requires_a_payload_stops_and_names_the_drive() {

@@ -1,6 +1,10 @@
 //! Tests of the hook and the scripts for initramfs-tools, beyond a successful boot (matrix.rs, line.rs) and a bundle (bundle.rs):
 //! boots that are stopped, and what a person finds at the prompt.
 
+use std::process::Command;
+
+use imprint_tests::vm;
+
 use super::line::until;
 use super::prompt::{REASON, SOON, WHAT_TO_DO, is_nearly, types, types_until, with_a_person};
 use crate::*;
@@ -73,4 +77,35 @@ fn without_a_source_auto_boots_on() {
     assert_eq!((report.exit_code(), report.ended_in()), (0, "root"), "{}", report.console);
     assert_eq!(report.status().outcome, Outcome::Absent);
     assert_eq!(report.file_names(), ["status.json"]);
+}
+
+/// What MODULES=dep has, and MODULES=list with busybox: the drivers of drives with payloads, whatever this machine has. Nothing boots
+/// such an image.
+#[test]
+fn images_for_one_machine_and_with_busybox_the_other_way_round_have_all_that_a_boot_needs() {
+    let kernel = vm::vmlinuz(Kernel::Stable, Init::InitramfsTools).with_file_name("");
+    let work = tempfile::tempdir().unwrap();
+    for (modules, busybox) in [("dep", "n"), ("list", "y")] {
+        let image = work.path().join(modules);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/initramfs-tools-image");
+        let made = Command::new(script).arg(modules).arg(&kernel).arg(&image).env("BUSYBOX", busybox).output().unwrap();
+        assert!(made.status.success(), "{modules}: {}", String::from_utf8_lossy(&made.stderr));
+        let listed = Command::new("lsinitramfs").arg(&image).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let has = |end: &str| listed.lines().any(|line| line.ends_with(end));
+        for end in [
+            "usr/bin/imprint",
+            "scripts/init-premount/imprint",
+            "scripts/init-bottom/imprint",
+            "etc/initrd-release",
+            "/virtio_blk.ko",
+            "/virtio_scsi.ko",
+            "/sr_mod.ko",
+            "/overlay.ko",
+            "/dm-crypt.ko",
+        ] {
+            assert!(has(end), "MODULES={modules}: no {end}\n{listed}");
+        }
+        assert_eq!(has("bin/busybox"), busybox == "y", "MODULES={modules} BUSYBOX={busybox}\n{listed}");
+    }
 }

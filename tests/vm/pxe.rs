@@ -167,26 +167,30 @@ fn two_links(init: Init, rom: bool) -> Machine {
         .qemu(&["-netdev", &tap("live"), "-device", &(card("live", MAC) + live)])
 }
 
-/// It came up with its own payload, over the link that it booted from, and has one address.
+/// It came up with its own payload, over the link that it booted from, and has one address. `links`: the dead one, and the other one.
 #[track_caller]
-fn came_up_over(network: &Network, report: &Report, address: &str) {
+fn came_up_over(network: &Network, report: &Report, [dead, live]: [&str; 2], address: &str) {
     came_up_from(report, Medium::Initramfs, "/imprint/payload");
-    assert_eq!(report.part("links").split_whitespace().collect::<Vec<_>>(), ["ens8", "ens9", "lo"]);
+    assert_eq!(report.part("links").split_whitespace().collect::<Vec<_>>(), [dead, live, "lo"]);
     let node: serde_json::Value = serde_json::from_str(report.part("node")).unwrap();
     let text = |item: &str| node.pointer(item).and_then(|value| value.as_str()).unwrap_or_else(|| panic!("{node}"));
-    assert_eq!(text("/network/link"), "ens9");
+    assert_eq!(text("/network/link"), live);
     assert!(text("/network/addresses/0").starts_with(address), "{node}");
     assert_eq!(report.part("unit").matches("MACAddress=").count(), 1, "{}", report.part("unit"));
     assert_eq!(network.site.certificates_issued(), 1);
 }
 
+/// As udev names them by their slots, and as the kernel does where there is no udev.
+const SLOTS: [&str; 2] = ["ens8", "ens9"];
+const KERNELS: [&str; 2] = ["eth0", "eth1"];
+
 /// A machine whose firmware has an own boot loader, iPXE. The payload is a plain file, of which iPXE makes an archive.
 #[test]
-fn boots_pxe_bios_cpio() {
+fn boots_pxe_bios_systemd_cpio() {
     let blocks = ["`/etc/dnsmasq.d/ipxe.conf`", "For BIOS, in `/srv/pxe/boot.ipxe`"];
     let network = Network::new(NODE, Init::Systemd, &blocks, &[]);
     let report = two_links(Init::Systemd, true).from_firmware().boot();
-    came_up_over(&network, &report, "192.0.2.1");
+    came_up_over(&network, &report, SLOTS, "192.0.2.1");
     openssl_agrees(&report, &network.site.work.path().join("state/root.pem"));
 }
 
@@ -199,11 +203,11 @@ fn efi(network: &Network, init: Init) -> Machine {
 
 /// EFI gets iPXE by TFTP, and the kernel loads the archives itself.
 #[test]
-fn boots_pxe_uefi_cpio() {
+fn boots_pxe_uefi_bare_cpio() {
     let blocks = ["`/etc/dnsmasq.d/ipxe.conf`", "For both, in `/srv/pxe/boot.ipxe`"];
-    let network = Network::new(NODE, Init::Plain, &blocks, &["cp /usr/lib/ipxe/"]);
-    let report = efi(&network, Init::Plain).boot();
-    came_up_over(&network, &report, "192.0.2.1");
+    let network = Network::new(NODE, Init::Bare, &blocks, &["cp /usr/lib/ipxe/"]);
+    let report = efi(&network, Init::Bare).boot();
+    came_up_over(&network, &report, KERNELS, "192.0.2.1");
 }
 
 /// There is no IPv4 from the boot loader to the certificate, and the node has a script of its own.
@@ -215,7 +219,7 @@ fn over_ipv6_alone_with_a_script_for_the_node() {
     let script = network.site.work.path().join("start.ipxe");
     fs::write(&script, block("`start.ipxe`")).unwrap();
     let report = two_links(Init::Plain, true).from_loader(Path::new("/usr/lib/ipxe/ipxe.lkrn"), &script).boot();
-    came_up_over(&network, &report, "2001:db8::5054:ff:fe12:3457/64");
+    came_up_over(&network, &report, SLOTS, "2001:db8::5054:ff:fe12:3457/64");
 }
 
 /// A configuration for this node, which names the archive behind the image.
@@ -224,5 +228,5 @@ fn pxelinux_loads_an_archive_behind_the_image() {
     let blocks = ["`/etc/dnsmasq.d/pxelinux.conf`", "`/srv/pxe/pxelinux.cfg/01-52-54-00-12-34-57`"];
     let network = Network::new(NODE, Init::Plain, &blocks, &["cp /usr/lib/PXELINUX/"]);
     let report = two_links(Init::Plain, true).from_firmware().boot();
-    came_up_over(&network, &report, "192.0.2.1");
+    came_up_over(&network, &report, SLOTS, "192.0.2.1");
 }

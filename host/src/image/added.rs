@@ -1,5 +1,6 @@
 //! What `--add SOURCE:DESTINATION` puts into an image: a file, a link, or a folder with all below it. Everything belongs to root in
-//! the image, with the permissions that it has here. Decides nothing about what is in there.
+//! the image, with the permissions that it has here, but for setuid and setgid: what another user's file may do here is nothing that root's
+//! may do there. Decides nothing about what is in there.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +42,7 @@ fn put(source: &Path, destination: &str, tree: &mut Tree) -> Result<bool, ImageE
     let mode = found.permissions().mode() & 0o7777;
     if found.is_file() {
         let bytes = fs::read(source).map(Zeroizing::new).map_err(failed("reading", source))?;
-        tree.put(destination, mode, Node::File(bytes))?;
+        tree.put(destination, mode & 0o777, Node::File(bytes))?;
         return Ok(mode & 0o004 == 0);
     }
     if found.is_symlink() {
@@ -55,7 +56,7 @@ fn put(source: &Path, destination: &str, tree: &mut Tree) -> Result<bool, ImageE
     }
     // The folder `/` of the image is there.
     if !destination.is_empty() {
-        tree.put(destination, mode, Node::Directory)?;
+        tree.put(destination, mode & 0o1777, Node::Directory)?;
     }
     let mut private = mode & 0o005 != 0o005;
     for entry in fs::read_dir(source).map_err(failed("reading", source))? {

@@ -37,7 +37,7 @@ const LINKS: [&str; 4] = ["virtio_net", "hv_netvsc", "vmxnet3", "xen_netfront"];
 const LINK_FOLDERS: [&str; 2] = ["drivers/net/ethernet", "drivers/net/phy"];
 
 /// What stands above those; buses, lines, doors, credentials, entropy, swap space; and keyboards for the person at the console.
-const OTHERS: [&str; 36] = [
+const OTHERS: [&str; 34] = [
     "sd_mod",
     "sr_mod",
     "cdrom",
@@ -72,8 +72,6 @@ const OTHERS: [&str; 36] = [
     "aes_neon_blk",
     "zstd",
     "lzo_rle",
-    "raid0",
-    "raid1",
 ];
 
 /// File systems of a root, with the tables of characters that FAT asks for.

@@ -142,11 +142,11 @@ pub enum ImageError {
     /// Words that a boot would refuse.
     #[error("--words: {0}")]
     Words(String),
-    /// Words that belong to one node.
+    /// Words or a file that belong to one node.
     #[error(
-        "--words has what belongs to one node, and the image is for all nodes of a site; bring a payload by another medium"
+        "{0} has what belongs to one node, and the image is for all nodes of a site; bring a payload by another medium"
     )]
-    OneNode,
+    OneNode(String),
     /// An argument of `--add`.
     #[error("--add {0}: want SOURCE:DESTINATION, like /usr/bin/busybox:/bin/busybox")]
     Add(String),

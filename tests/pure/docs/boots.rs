@@ -1,7 +1,7 @@
 //! The table of builders and media in docs/images.md, made from the names of the tests that boot them: `boots_BUILDER_MEDIUM`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{filled, is_current, page};
 
@@ -27,33 +27,71 @@ const BUILDERS: [Builder; 7] = [
     Builder { word: "plain", title: "dracut, without systemd", wanted: &ALL },
     Builder { word: "initramfs_tools", title: "initramfs-tools", wanted: &ALL },
     Builder { word: "bare", title: "bare image", wanted: &ALL },
-    Builder { word: "arm64", title: "aarch64, an image made by hand", wanted: &["config_drive", "serial"] },
-    Builder { word: "pxe_bios", title: "iPXE, BIOS", wanted: &["cpio"] },
-    Builder { word: "pxe_uefi", title: "iPXE, UEFI", wanted: &["cpio"] },
+    Builder { word: "arm64", title: "bare image, aarch64", wanted: &["config_drive", "serial"] },
+    Builder { word: "pxe_bios_systemd", title: "dracut, with systemd, by iPXE and BIOS", wanted: &["cpio"] },
+    Builder { word: "pxe_uefi_bare", title: "bare image, by iPXE and UEFI", wanted: &["cpio"] },
 ];
 
-/// Names of the tests in a file that boot something.
-fn named(source: &str) -> Vec<String> {
-    let file = syn::parse_file(source).unwrap();
-    let mut names = Vec::new();
-    for item in file.items {
-        let syn::Item::Fn(item) = item else { continue };
-        let name = item.sig.ident.to_string();
-        if item.attrs.iter().any(|attribute| attribute.path().is_ident("test")) && name.starts_with("boots_") {
-            names.push(name);
-        }
-    }
-    names
+/// What a file or module of tests has: names of the tests that boot something, and the modules with files of their own, by their paths.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Found {
+    boots: Vec<String>,
+    files: Vec<String>,
 }
 
-/// Names of all such tests.
-fn tests(folder: &Path, into: &mut Vec<String>) {
+impl Found {
+    /// `below`: the path of the module. A test or module that another attribute may leave out proves nothing, and panics here.
+    fn read(&mut self, items: &[syn::Item], below: &str) {
+        for item in items {
+            match item {
+                syn::Item::Fn(item) if item.sig.ident.to_string().starts_with("boots_") => {
+                    let name = item.sig.ident.to_string();
+                    assert_eq!(attributes(&item.attrs), ["test"], "{name}: it need not run");
+                    self.boots.push(name);
+                }
+                syn::Item::Mod(item) => {
+                    let path = format!("{below}{}", item.ident);
+                    assert_eq!(attributes(&item.attrs), [""; 0], "{path}: it need not be there");
+                    match &item.content {
+                        Some((_, items)) => self.read(items, &format!("{path}/")),
+                        None => self.files.push(format!("{path}.rs")),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Names of all attributes but comments.
+fn attributes(all: &[syn::Attribute]) -> Vec<String> {
+    let paths = all.iter().filter_map(|one| one.path().segments.last()).map(|segment| segment.ident.to_string());
+    paths.filter(|name| name != "doc").collect()
+}
+
+/// Names of the tests that boot something: those of tests/vm.rs and of the files that it names.
+fn tests(folder: &Path) -> Vec<String> {
+    let (mut found, mut read) = (Found::default(), BTreeSet::new());
+    found.files.push("vm.rs".to_owned());
+    while let Some(file) = found.files.pop() {
+        let source = std::fs::read_to_string(folder.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        // The modules of a program's own file lie beside it.
+        let below = if file == "vm.rs" { String::new() } else { file.replace(".rs", "/") };
+        found.read(&syn::parse_file(&source).unwrap().items, &below);
+        read.insert(folder.join(file));
+    }
+    built(&folder.join("vm"), &read);
+    found.boots
+}
+
+/// Asserts that no other file is there.
+fn built(folder: &Path, read: &BTreeSet<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            tests(&path, into);
+            built(&path, read);
         } else if path.extension().is_some_and(|end| end == "rs") {
-            into.extend(named(&std::fs::read_to_string(&path).unwrap()));
+            assert!(read.contains(&path), "tests/vm.rs does not lead to {}: it is never built", path.display());
         }
     }
 }
@@ -81,8 +119,7 @@ fn table(cells: &BTreeSet<(&str, &str)>) -> String {
 
 #[test]
 fn the_boots_on_the_page_are_those_of_the_tests() {
-    let mut names = Vec::new();
-    tests(Path::new(env!("CARGO_MANIFEST_DIR")), &mut names);
+    let names = tests(Path::new(env!("CARGO_MANIFEST_DIR")));
     let cell = |name: &String| cell(name).unwrap_or_else(|| panic!("{name}: no such builder, or no such medium"));
     let cells: BTreeSet<_> = names.iter().map(cell).collect();
     for Builder { word, wanted, .. } in BUILDERS {
@@ -98,12 +135,37 @@ fn the_boots_on_the_page_are_those_of_the_tests() {
 #[test]
 fn names_of_boots_are_read() {
     assert_eq!(cell("boots_initramfs_tools_config_drive"), Some(("initramfs_tools", "config_drive")));
-    assert_eq!(cell("boots_pxe_uefi_cpio"), Some(("pxe_uefi", "cpio")));
+    assert_eq!(cell("boots_pxe_uefi_bare_cpio"), Some(("pxe_uefi_bare", "cpio")));
     for wrong in
         ["boots_systemd", "boots_systemd_", "boots_systemd_cpio_twice", "boots_sysv_cpio", "boots_cpio_systemd"]
     {
         assert_eq!(cell(wrong), None, "{wrong}");
     }
-    let source = "#[test]\nfn boots_bare_cpio() {}\nfn boots_bare_serial() {}\n#[test]\nfn other() {}";
-    assert_eq!(named(source), ["boots_bare_cpio"]);
+}
+
+/// The accident: a test that is ignored, or that no machine builds, and a cell that says yes.
+#[test]
+fn tests_that_need_not_run_do_not_count() {
+    let read = |source: &str| {
+        let mut found = Found::default();
+        found.read(&syn::parse_file(source).unwrap().items, "");
+        found
+    };
+    let found = read(
+        "mod vm { mod a; #[test] fn boots_bare_cpio() {} } /// Words.\n#[test] fn boots_bare_serial() {} fn other() {}",
+    );
+    let [boots, files] = [vec!["boots_bare_cpio", "boots_bare_serial"], vec!["vm/a.rs"]];
+    assert_eq!(
+        (found.boots, found.files),
+        (boots.into_iter().map(Into::into).collect(), files.into_iter().map(Into::into).collect())
+    );
+    for wrong in [
+        "fn boots_bare_cpio() {}",
+        "#[test] #[ignore] fn boots_bare_cpio() {}",
+        "#[cfg(any())] #[test] fn boots_bare_cpio() {}",
+        "#[cfg(any())] mod vm { mod a; }",
+        "mod vm { #[cfg(any())] mod a; }",
+    ] {
+        assert!(std::panic::catch_unwind(|| read(wrong)).is_err(), "{wrong}");
+    }
 }
