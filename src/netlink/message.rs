@@ -19,6 +19,10 @@ pub const IFF_UP: u32 = 1;
 pub const IFF_RUNNING: u32 = 0x40;
 /// The driver sees carrier.
 pub const IFF_LOWER_UP: u32 = 0x1_0000;
+/// The driver says that the medium is there and not open yet.
+pub const IFF_DORMANT: u32 = 0x2_0000;
+/// Carrier alone opens no such link: a supplicant does, as with 802.1X (include/uapi/linux/if.h).
+pub const IF_LINK_MODE_DORMANT: u8 = 1;
 /// Loopback, by hardware type (include/uapi/linux/if_arp.h).
 pub const ARPHRD_LOOPBACK: u16 = 772;
 /// Ethernet, and links that behave like it.
@@ -61,6 +65,7 @@ const IFLA_BROADCAST: u16 = 2;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
+const IFLA_LINKMODE: u16 = 17;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_STATS64: u16 = 23;
@@ -147,6 +152,8 @@ pub struct LinkMessage {
     pub lower: Option<u32>,
     /// Permanent hardware address, when the driver knows it (Linux 5.6).
     pub permanent_address: Option<Vec<u8>>,
+    /// IF_LINK_MODE_…
+    pub link_mode: u8,
     /// Packets received since the link was made.
     pub received: u64,
 }
@@ -158,8 +165,15 @@ impl LinkMessage {
     }
 
     /// Carrier, and nothing else holds packets back (as 802.1X and a bond without ports do).
+    ///
+    /// Hardware sends as soon as it has carrier: the kernel activates the queue when the link is brought up (net/sched/sch_generic.c,
+    /// dev_activate), and notes that the link runs up to a second later (net/core/link_watch.c), a second of every boot.
     pub fn operational(&self) -> bool {
-        self.flags & (IFF_LOWER_UP | IFF_RUNNING) == IFF_LOWER_UP | IFF_RUNNING
+        let open = match self.kind {
+            None => self.flags & IFF_DORMANT == 0 && self.link_mode != IF_LINK_MODE_DORMANT,
+            Some(_) => self.flags & IFF_RUNNING != 0,
+        };
+        self.carrier() && open
     }
 }
 
@@ -264,6 +278,7 @@ fn link(mut reader: Reader<'_>) -> Result<LinkMessage, MessageError> {
             IFLA_ADDRESS => link.address = value.to_vec(),
             IFLA_BROADCAST => link.broadcast = value.to_vec(),
             IFLA_LINK => link.lower = value.try_into().ok().map(u32::from_ne_bytes),
+            IFLA_LINKMODE => link.link_mode = value.first().copied().unwrap_or_default(),
             IFLA_LINKINFO => {
                 let kind = Attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
                 link.kind = kind.map(|(_, text)| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());

@@ -165,9 +165,18 @@ fn reads_a_link_of_linux_6_18() {
 
 #[test]
 fn carrier_is_not_enough_when_the_link_is_dormant() {
-    let link = |flags| LinkMessage { index: 1, flags, hardware: 1, ..LinkMessage::default() };
-    assert!(link(IFF_UP | IFF_LOWER_UP).carrier() && !link(IFF_UP | IFF_LOWER_UP).operational());
-    assert!(!link(IFF_UP | IFF_RUNNING).operational());
+    let link = |flags, kind: Option<&str>, link_mode| {
+        let kind = kind.map(ToOwned::to_owned);
+        LinkMessage { index: 1, flags, hardware: 1, kind, link_mode, ..LinkMessage::default() }
+    };
+    let bond = |flags| link(flags, Some("bond"), 0);
+    assert!(bond(IFF_UP | IFF_LOWER_UP).carrier() && !bond(IFF_UP | IFF_LOWER_UP).operational());
+    assert!(!bond(IFF_UP | IFF_RUNNING).operational() && bond(IFF_UP | IFF_LOWER_UP | IFF_RUNNING).operational());
+    let hardware = |flags, mode| link(flags, None, mode);
+    assert!(hardware(IFF_UP | IFF_LOWER_UP, 0).operational());
+    assert!(!hardware(IFF_UP | IFF_LOWER_UP | IFF_DORMANT, 0).operational());
+    assert!(!hardware(IFF_UP | IFF_LOWER_UP, IF_LINK_MODE_DORMANT).operational());
+    assert!(!hardware(IFF_UP | IFF_RUNNING, 0).operational());
 }
 
 #[test]
