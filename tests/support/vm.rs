@@ -1,10 +1,10 @@
 //! Boots a real kernel with a real initramfs in QEMU and reads the guest's own report. The report alone gives the verdict;
 //! the console is only shown when there is no report.
 
-use std::collections::BTreeMap;
+mod report;
+
 use std::ffi::OsString;
 use std::io::Write;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use imprint::time::Timestamp;
 
 use crate::nbd;
+pub use report::Report;
 
 /// The kernel. 6.1 has no tmpfs without swap (noswap); the one of backports has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,16 +86,6 @@ pub struct Machine {
     efi: bool,
     start: Start,
     limit: Duration,
-}
-
-/// The guest's report.
-pub struct Report {
-    parts: BTreeMap<String, String>,
-    /// Everything on the serial console.
-    pub console: String,
-    init: Init,
-    /// The seconds of this machine's clock in which the guest ran.
-    ran: RangeInclusive<u64>,
 }
 
 /// What every machine has on its kernel command line. The kernel tries whether timer interrupts come, and panics if the
@@ -322,7 +313,7 @@ impl Machine {
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         assert!(ended, "the machine did not end within {limit:?}; its console:\n{}", tail.join("\n"));
         assert!(report.contains("@@ end"), "the machine sent no report; its console:\n{}", tail.join("\n"));
-        Report { parts: parts(&report), console, init, ran: began..=Timestamp::system().as_secs() }
+        Report::new(&report, console, init, began..=Timestamp::system().as_secs())
     }
 
     /// Boots a machine that ends without a report, for example because its kernel panics: what its console says.
@@ -452,79 +443,6 @@ impl Machine {
     }
 }
 
-impl Report {
-    /// One part of the report, trimmed.
-    pub fn part(&self, name: &str) -> &str {
-        self.parts.get(name).map(|text| text.trim()).unwrap_or_else(|| panic!("no part {name} in the report"))
-    }
-
-    /// `root` when the boot went on, `emergency` when it was stopped.
-    pub fn ended_in(&self) -> &str {
-        self.part("where")
-    }
-
-    /// The agent's exit code.
-    pub fn exit_code(&self) -> u8 {
-        if self.init == Init::Bare {
-            // Nobody but process 1 sees it, and that goes on to a root only after 0 (src/init.rs, `part`).
-            assert_ne!(self.ended_in(), "emergency", "a bare image that was stopped has its exit code on no file");
-            return 0;
-        }
-        self.part("exit").parse().unwrap_or_else(|_| panic!("exit code: {}", self.part("exit")))
-    }
-
-    /// status.json
-    pub fn status(&self) -> imprint::status::Status {
-        serde_json::from_str(self.part("status")).unwrap_or_else(|error| panic!("{error}: {}", self.part("status")))
-    }
-
-    /// Stage and message of the failure in status.json.
-    pub fn failure(&self) -> (String, String) {
-        let failure = self.status().error.expect("status.json has an error");
-        (failure.stage, failure.message)
-    }
-
-    /// File system and options of the mount at `place`, as in /proc/mounts.
-    pub fn mount(&self, place: &str) -> String {
-        let fields = |line: &str| line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
-        let mounts: Vec<_> = self.part("mounts").lines().map(fields).filter(|fields| fields[1] == place).collect();
-        assert_eq!(mounts.len(), 1, "mounts on {place}: {mounts:?}");
-        format!("{} {}", mounts[0][2], mounts[0][3])
-    }
-
-    /// Permissions as `ls` shows them.
-    pub fn mode(&self, path: &str) -> &str {
-        let mode = |line: &'_ str| line.split(' ').nth(1).is_some_and(|name| name == path);
-        let line = self.part("modes").lines().find(|line| mode(line));
-        line.and_then(|line| line.split(' ').next()).unwrap_or_else(|| panic!("no {path}: {}", self.part("modes")))
-    }
-
-    /// Every file under /run/imprint, sorted.
-    pub fn file_names(&self) -> Vec<&str> {
-        let files = self.part("modes").lines().filter(|line| line.starts_with('-'));
-        let mut names: Vec<&str> = files.filter_map(|line| line.split("/run/imprint/").nth(1)).collect();
-        names.sort_unstable();
-        names
-    }
-
-    /// Asserts that this machine's clock set a clock of the guest while the guest ran. `value` is that clock in the
-    /// guest's report. So `value` is not before the guest was switched on, even if the emulated machine lost time, and
-    /// not after the guest was seen to be off. Both moments were measured, so no limit is needed.
-    #[track_caller]
-    pub fn was_set(&self, clock: &str, value: u64) {
-        // A Date names a second, and the agent takes its middle. Emulated clocks that were calibrated on a busy machine
-        // run fast.
-        let (first, last) = (self.ran.start() - 1, self.ran.end() + 1);
-        let fast = (last - first) / 10;
-        assert!((first..=last + fast).contains(&value), "{clock}: {value}, it ran from {first} to {last}");
-    }
-
-    /// Seconds since the epoch in the guest when it reported.
-    pub fn date(&self) -> u64 {
-        self.part("date").parse().unwrap()
-    }
-}
-
 /// The folder that a machine writes into.
 struct Files(tempfile::TempDir);
 
@@ -612,13 +530,4 @@ fn made_by(script: &mut Command) -> PathBuf {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "images are missing: run make test-vm\n{errors}");
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-}
-
-fn parts(report: &str) -> BTreeMap<String, String> {
-    let mut parts = BTreeMap::new();
-    for part in report.split("@@ ").skip(1) {
-        let (name, text) = part.split_once('\n').unwrap_or((part, ""));
-        parts.insert(name.trim().to_owned(), text.to_owned());
-    }
-    parts
 }
