@@ -341,9 +341,7 @@ fn a_bill_of_materials_has_what_is_in_the_program() {
             output(Command::new(tree().join("scripts/sbom")).args([program, "x86_64-unknown-linux-musl"]).arg(&file));
         let work = tempfile::NamedTempFile::new().unwrap();
         fs::write(work.path(), &text).unwrap();
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"));
-        let python = cache.join("imprint/bill/bin/python3");
+        let python = imprint_tests::programs::cache().join("bill/bin/python3");
         assert!(python.exists(), "{} is missing: run scripts/install-needs deb", python.display());
         let reader = tree().join("tests/python/bill.py");
         assert_eq!(output(Command::new(python).arg(reader).arg(work.path())), "valid\n");

@@ -9,7 +9,7 @@
     reason = "helpers of tests fail tests by panicking"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use imprint::payload::{Enrolment, Payload};
 use imprint::time::Timestamp;
 use imprint_tests::patience::patiently;
 use imprint_tests::ports::Reserved;
-use imprint_tests::programs;
+use imprint_tests::programs::{self, python};
 
 mod pure {
     mod boots;
@@ -70,15 +70,6 @@ macro_rules! fuzz_target {
 }
 
 const TYPICAL: &[u8] = include_bytes!("data/payload-typical.cbor");
-
-/// The virtual environment that `scripts/install-needs python` makes.
-fn python() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"));
-    let python = cache.join("imprint/python/bin/python3");
-    assert!(python.exists(), "{} is missing: run scripts/install-needs python", python.display());
-    python
-}
 
 /// cbor2 writes the frozen payloads byte for byte as imprint does, and pycddl accepts them by docs/payload.cddl.
 #[test]

@@ -1,8 +1,9 @@
-//! A network block device over a Unix socket, for QEMU: a disk that answers late, or never. The protocol is that of
-//! <https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md>, as far as QEMU needs it.
+//! A network block device: over a Unix socket for QEMU, a disk that answers late, or never; and over TCP for the client of a guest. The
+//! protocol is that of <https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md>, as far as those two need it.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,19 @@ impl Disk {
     }
 }
 
+/// A disk with these bytes, which cannot be written to, under any name at this address. Its thread ends with the test.
+pub fn serve_tcp(content: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // Errors are ignored: the connection ends with the guest.
+            let _ = serve(&mut stream.unwrap(), &content, Some(Duration::ZERO));
+        }
+    });
+    address
+}
+
 const OPTION: u64 = 0x4948_4156_454f_5054; // "IHAVEOPT"
 const GO: u32 = 7;
 const ACK: u32 = 1;
@@ -39,7 +53,7 @@ const UNSUPPORTED: u32 = 0x8000_0001;
 const READ: u16 = 0;
 const DISCONNECT: u16 = 2;
 
-fn serve(stream: &mut UnixStream, content: &[u8], delay: Option<Duration>) -> io::Result<()> {
+fn serve<S: Read + Write>(stream: &mut S, content: &[u8], delay: Option<Duration>) -> io::Result<()> {
     // Fixed newstyle, no zeroes.
     stream.write_all(&[b"NBDMAGIC", &OPTION.to_be_bytes()[..], &3u16.to_be_bytes()].concat())?;
     take::<4>(stream)?;
@@ -85,7 +99,7 @@ fn serve(stream: &mut UnixStream, content: &[u8], delay: Option<Duration>) -> io
     }
 }
 
-fn take<const N: usize>(stream: &mut UnixStream) -> io::Result<[u8; N]> {
+fn take<const N: usize>(stream: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     stream.read_exact(&mut bytes)?;
     Ok(bytes)

@@ -22,11 +22,16 @@ pub fn probe() -> PathBuf {
     program("probe")
 }
 
-/// The Python with the packages of tests/python/requirements.txt.
-pub fn python() -> PathBuf {
+/// Where scripts/install-needs puts what the tests need.
+pub fn cache() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"));
-    let python = cache.join("imprint/python/bin/python3");
+    cache.join("imprint")
+}
+
+/// The Python with the packages of tests/python/requirements.txt.
+pub fn python() -> PathBuf {
+    let python = cache().join("python/bin/python3");
     assert!(python.exists(), "{} is missing: run scripts/install-needs python", python.display());
     python
 }

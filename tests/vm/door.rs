@@ -165,9 +165,7 @@ impl Drop for Ends {
 fn over_vsock() {
     let mut door = Door::new("bind = { vm = \"web1\", serial = \"VM-0001\" }\nadmit = \"wire\"");
     std::fs::create_dir(door.path("vms")).unwrap();
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache"));
-    let program = cache.join("imprint/vhost-device-vsock/bin/vhost-device-vsock");
+    let program = imprint_tests::programs::cache().join("vhost-device-vsock/bin/vhost-device-vsock");
     let device = Command::new(&program)
         .args(["--guest-cid", "3", "--socket", &door.path("vhost"), "--uds-path", &door.path("vms/web1.vsock")])
         .stdin(Stdio::null())

@@ -282,9 +282,7 @@ fn serial_over_lan_by_ipmitool() {
 /// Another implementation of IPMI.
 #[test]
 fn serial_over_lan_by_pyghmi() {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"));
-    let python = cache.join("imprint/python/bin/python3");
+    let python = imprint_tests::programs::python();
     let bridge = concat!(env!("CARGO_MANIFEST_DIR"), "/python/sol_bridge.py");
     serial_over_lan(|lan| format!("{} {bridge} 127.0.0.1 {lan} ipmiusr test", python.display()), "imprint: ");
 }

@@ -2,6 +2,7 @@
 //! right one.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 
 use imprint::digest::sha256;
 use imprint::hex;
@@ -107,4 +108,35 @@ fn an_image_that_is_not_the_right_one_stops_the_boot() {
         report.console.lines().filter(|line| line.contains("imprint: root: fetching the root from https://10.0.2.2:"));
     assert_eq!(said.count(), 1, "{}", report.console);
     assert!(!report.part("mounts").contains(" /sysroot "), "{}", report.part("mounts"));
+}
+
+/// The recipe for NBD of docs/root.md: hook and script of Debian's nbd-client, over the network that imprint has brought up.
+#[test]
+fn a_root_by_nbd_comes_up_over_the_network_of_imprint() {
+    let (kernel, init) = (Kernel::Stable, Init::InitramfsToolsList);
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let site = Site::typical();
+    let (extra, image) = (site.work.path().join("extra"), site.work.path().join("image"));
+    let script = r#"cp -r "$2/vm/initramfs-tools" "$1" && cp -r "$3/usr/share/initramfs-tools/." "$1" && rm "$1/hooks/nbd-client" &&
+        sed -i "s|copy_exec /sbin/nbd-client|copy_exec $3/sbin/nbd-client|" "$1/hooks/nbd""#;
+    let client = imprint_tests::programs::cache().join("nbd-client");
+    let mut copy = Command::new("sh");
+    copy.args(["-ec", script, "sh"]).arg(&extra).arg(repository.join("tests")).arg(client);
+    assert!(copy.status().unwrap().success(), "run scripts/install-needs vm");
+    let built = imprint_tests::vm::initramfs(kernel, init).with_file_name("vmlinux").canonicalize().unwrap();
+    let mut build = Command::new(repository.join("scripts/initramfs-tools-image"));
+    build.arg("list").arg(built.parent().unwrap()).arg(&image).arg(&extra);
+    build.env("IMPRINT_TEST", repository.join("tests/vm/91imprint-test"));
+    let made = build.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let root = std::fs::read(imprint_tests::vm::initramfs(kernel, init).with_file_name("root")).unwrap();
+    let port = imprint_tests::nbd::serve_tcp(root).port();
+    let words = format!("ip=off root=/dev/nbd0 nbdroot=10.0.2.2:{port}/root");
+    let report = site.machine(kernel).init(init).initramfs_image(&image).append(&words).boot();
+    came_up(&report);
+    assert!(
+        report.part("mounts").lines().any(|line| line.starts_with("/dev/nbd0 / ext4 ")),
+        "{}",
+        report.part("mounts")
+    );
 }
