@@ -98,7 +98,7 @@ const LIMIT: Duration = Duration::from_secs(400);
 /// The emulated processor. A simple one: a boot computes a fifth less than with `max`, whose protections and vector registers are
 /// emulated at every turn. QEMU 7.2 emulates cmpxchg16b wrongly, and Linux 6.12's slab allocator uses it; without the flag,
 /// Linux avoids it. The random numbers are for guests that want a generator in the processor.
-const CPU: &str = "qemu64,-cx16,+rdrand,+rdseed";
+const CPU: &str = "qemu64,-cx16,+rdrand";
 
 /// Program, processor and words for QEMU.
 const ARM64: (&str, &str, [&str; 6]) = (
