@@ -40,7 +40,7 @@ fn words(server: &EstServer, digest: &[u8; 32]) -> String {
 
 /// Premise: the machine's own disk is another root, and the later `root=` counts.
 #[track_caller]
-fn boots_from(init: Init, kernel: Kernel, kind: &str) {
+fn is_entered(init: Init, kernel: Kernel, kind: &str) {
     let site = Site::typical();
     let image = std::fs::read(imprint_tests::vm::root_image(kernel, init, kind)).unwrap();
     let (digest, server) = (sha256(&image), server(&site, image));
@@ -61,12 +61,12 @@ fn boots_from(init: Init, kernel: Kernel, kind: &str) {
 
 #[test]
 fn the_root_comes_over_the_network_with_systemd() {
-    boots_from(Init::SystemdNg, Kernel::Backports, "erofs");
+    is_entered(Init::SystemdNg, Kernel::Backports, "erofs");
 }
 
 #[test]
 fn the_root_comes_over_the_network_plain() {
-    boots_from(Init::Plain, Kernel::Stable, "squashfs");
+    is_entered(Init::Plain, Kernel::Stable, "squashfs");
 }
 
 /// The boot script of imprint brings it, and swap space is set up before the change to it.
