@@ -1,5 +1,5 @@
 //! Tests of the server's decisions when machines boot again: with a token for one use, with one for each boot, with
-//! approval, and after a power cut.
+//! approval, and after a power cut. Most boot a bare image, which is up first: none depends on the builder.
 
 use imprint_host::enrol::approve;
 use imprint_tests::books::in_use;
@@ -19,7 +19,7 @@ fn keys(site: &Site) -> Vec<(String, bool)> {
 fn an_each_boot_record_booted_three_times() {
     let site = Site::new(Node { enrol: "each-boot", ..NODE });
     for _ in 0..3 {
-        let report = site.machine(Kernel::Stable).boot();
+        let report = site.machine(Kernel::Stable).init(Init::Bare).boot();
         came_up(&report);
         let (code, revoked) = keys(&site).pop().unwrap();
         assert_eq!((report.status().key_code, revoked), (Some(code), false));
@@ -31,8 +31,8 @@ fn an_each_boot_record_booted_three_times() {
 #[test]
 fn a_power_cut_between_signature_and_hand_over() {
     let site = Site::typical();
-    site.machine(Kernel::Stable).cut_when(|| keys(&site).len() == 1);
-    let report = site.machine(Kernel::Stable).boot();
+    site.machine(Kernel::Stable).init(Init::Bare).cut_when(|| keys(&site).len() == 1);
+    let report = site.machine(Kernel::Stable).init(Init::Bare).boot();
     came_up(&report);
     let keys = keys(&site);
     assert_eq!(keys.iter().map(|(_, revoked)| *revoked).collect::<Vec<_>>(), [true, false]);
@@ -43,7 +43,7 @@ fn a_power_cut_between_signature_and_hand_over() {
 #[test]
 fn a_payload_that_was_used_is_used_again_with_approval_only() {
     let site = Site::typical();
-    came_up(&site.machine(Kernel::Stable).boot());
+    came_up(&site.machine(Kernel::Stable).init(Init::Bare).boot());
     in_use(&mut site.state(), "node1");
     let waiting = || site.state().store.waiting("node1", Timestamp::system()).unwrap();
 
@@ -67,7 +67,7 @@ fn a_payload_that_was_used_is_used_again_with_approval_only() {
             };
             approve(&mut site.state().store, "node1", &second.key_code, Timestamp::system()).unwrap();
         });
-        site.machine(Kernel::Stable).boot()
+        site.machine(Kernel::Stable).init(Init::Bare).boot()
     });
     came_up(&report);
     assert_eq!(report.console.matches("waits for approval").count(), 1, "{}", report.console);

@@ -57,14 +57,17 @@ impl Door {
         server.doors().first().unwrap().clone()
     }
 
-    /// A machine whose image names the signer.
+    /// A machine whose image names the signer. A bare image is up first, and no door depends on the builder.
     fn machine(&self, source: &str) -> Machine {
         self.machine_of(Kernel::Stable, source)
     }
 
     pub(super) fn machine_of(&self, kernel: Kernel, source: &str) -> Machine {
         let pin = format!("{}\n", self.signer);
-        machine(kernel).append(&format!("imprint.source={source}")).initramfs_file("imprint/site", pin.as_bytes())
+        machine(kernel)
+            .init(Init::Bare)
+            .append(&format!("imprint.source={source}"))
+            .initramfs_file("imprint/site", pin.as_bytes())
     }
 }
 

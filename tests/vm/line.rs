@@ -177,6 +177,7 @@ fn a_virtio_port_of_that_name() {
     let (chardev, line) = second_line(&host);
     let inject = host.inject(&["--line", &line]);
     let report = Machine::new(Kernel::Stable)
+        .init(Init::Bare)
         .without_network()
         .qemu(&SMBIOS)
         .qemu(&["-chardev", &chardev, "-device", "virtserialport,chardev=line,name=imprint.0"])
@@ -263,6 +264,7 @@ fn a_telnet_server() {
     let chardev = format!("socket,id=line,host=127.0.0.1,port={port},server=on,wait=off,telnet=on");
     let inject = host.inject(&["--line", &format!("telnet:127.0.0.1:{port}")]);
     let report = Machine::new(Kernel::Stable)
+        .init(Init::Bare)
         .without_network()
         .append("imprint.source=serial:ttyS1")
         .qemu(&SMBIOS)
@@ -347,6 +349,7 @@ fn the_firmwares_serial_console() {
     let (chardev, line) = second_line(&host);
     let inject = host.inject(&["--line", &line]);
     let report = Machine::new(Kernel::Stable)
+        .init(Init::Bare)
         .without_network()
         .append("imprint=require")
         .qemu(&SMBIOS)
@@ -382,6 +385,7 @@ fn a_second_serial_port_at_its_own_speed() {
     let (chardev, line) = second_line(&host);
     let inject = host.inject(&["--line", &line]);
     let report = Machine::new(Kernel::Stable)
+        .init(Init::Bare)
         .without_network()
         .append("imprint.source=serial:ttyS1,115200")
         .qemu(&SMBIOS)
@@ -396,6 +400,7 @@ fn a_virtio_port_with_nobody_at_its_other_end() {
     let host = Host::new();
     let (chardev, _) = second_line(&host);
     let report = Machine::new(Kernel::Stable)
+        .init(Init::Bare)
         .append("imprint=auto")
         .qemu(&["-chardev", &chardev, "-device", "virtserialport,chardev=line,name=imprint.0"])
         .boot();
