@@ -1,10 +1,12 @@
 //! Writes the network configuration for the network manager of the next stage: systemd-networkd units and
 //! NetworkManager keyfiles ([`link_files`]) under /run. An administrator's files in
 //! /etc take precedence over both. Units and keyfiles carry the DHCP client identifier that imprint used, so that the
-//! lease continues. Never changes an interface.
+//! lease continues. In an image of initramfs-tools its own scripts are told as well, which would configure the link once more. Never
+//! changes an interface.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,8 +14,10 @@ use super::HandoverError;
 use crate::apply::file;
 use crate::apply::network::{AppliedLink, Network};
 use crate::link_files::{self, LinkFile};
-use crate::payload::InterfaceName;
+use crate::payload::{InterfaceName, Route};
 
+/// What initramfs-tools puts into each image (mkinitramfs).
+const INITRAMFS_TOOLS: &str = "conf/initramfs.conf";
 const UNITS: &str = "run/systemd/network";
 const KEYFILES: &str = "run/NetworkManager/system-connections";
 /// Sorts before the units of distributions (80-…, 99-default), and after an administrator's units with numbers like
@@ -27,7 +31,40 @@ pub fn write(root: &Path, network: &Network) -> Result<(), HandoverError> {
     // systemd-networkd runs as a user of its own and must read the units. NetworkManager ignores a keyfile that other
     // users can read (nm-settings-keyfile(5), "FILE PERMISSIONS").
     put_all(&root.join(UNITS), UNIT, 0o755, 0o644, links().map(|link| (&link.name, unit(link))))?;
-    put_all(&root.join(KEYFILES), KEYFILE, 0o700, 0o600, links().map(|link| (&link.name, keyfile(link))))
+    put_all(&root.join(KEYFILES), KEYFILE, 0o700, 0o600, links().map(|link| (&link.name, keyfile(link))))?;
+    if root.join(INITRAMFS_TOOLS).exists() {
+        // Its scripts for a root in the network bring no link up while there is such a file (scripts/functions, configure_networking).
+        for link in &network.links {
+            let (folder, name) = (root.join("run"), format!("net-{}.conf", link.name.as_str()));
+            let failed = |source| HandoverError::Write { path: folder.join(&name), source };
+            file::replace(&folder, &name, ipconfig(link).as_bytes(), 0o644).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// What klibc's ipconfig leaves for shell scripts: a variable in each line, and zeros for what there is not
+/// (usr/kinit/ipconfig/main.c, dump_device_config). It knows IPv4 alone.
+fn ipconfig(link: &AppliedLink) -> String {
+    let address = link.all_addresses().find(|prefix| prefix.address().is_ipv4());
+    let (own, length) =
+        address.map_or((IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), |prefix| (prefix.address(), prefix.length()));
+    let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or_default();
+    let is_default = |route: &&Route| route.destination.length() == 0 && route.destination.address().is_ipv4();
+    let gateway = link.all_routes().find(is_default).and_then(|route| route.gateway);
+    let mut servers = link.all_dns().map(|server| server.address).filter(IpAddr::is_ipv4);
+    let or_none = |address: Option<IpAddr>| address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).to_string();
+    let values = [
+        ("DEVICE", link.name.as_str().to_owned()),
+        ("PROTO", if link.lease.is_some() { "dhcp" } else { "none" }.to_owned()),
+        ("IPV4ADDR", own.to_string()),
+        ("IPV4NETMASK", Ipv4Addr::from(mask).to_string()),
+        ("IPV4GATEWAY", or_none(gateway)),
+        ("IPV4DNS0", or_none(servers.next())),
+        ("IPV4DNS1", or_none(servers.next())),
+        ("ROOTSERVER", or_none(link.lease.as_ref().map(|lease| lease.server.into()))),
+    ];
+    values.into_iter().map(|(name, value)| format!("{name}='{}'\n", value.replace('\'', r"'\''"))).collect()
 }
 
 fn put_all<'a>(

@@ -131,7 +131,7 @@ fn a_root_by_nbd_comes_up_over_the_network_of_imprint() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let root = std::fs::read(imprint_tests::vm::initramfs(kernel, init).with_file_name("root")).unwrap();
     let port = imprint_tests::nbd::serve_tcp(root).port();
-    let words = format!("ip=off root=/dev/nbd0 nbdroot=10.0.2.2:{port}/root");
+    let words = format!("root=/dev/nbd0 nbdroot=10.0.2.2:{port}/root");
     let report = site.machine(kernel).init(init).initramfs_image(&image).append(&words).boot();
     came_up(&report);
     assert!(

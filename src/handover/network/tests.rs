@@ -274,3 +274,26 @@ fn an_mtu_that_would_take_ipv6_away_is_not_left_to_the_next_stage() {
         assert!(unit(&other).contains("UseMTU=yes\n") && !keyfile(&other).contains("\nmtu="));
     }
 }
+
+#[test]
+fn the_scripts_of_initramfs_tools_find_the_link_as_ipconfig_leaves_it() {
+    let root = tempfile::tempdir().unwrap();
+    let network = Network { links: vec![fixed(), link("it's", leased().config)], idle: Vec::new() };
+    write(root.path(), &network).unwrap();
+    let files = || {
+        fs::read_dir(root.path().join("run")).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file()).count()
+    };
+    assert_eq!(files(), 0, "another builder's image");
+    fs::create_dir(root.path().join("conf")).unwrap();
+    fs::write(root.path().join(INITRAMFS_TOOLS), "").unwrap();
+    write(root.path(), &network).unwrap();
+    let script = ". ./net-eth0.conf; echo $DEVICE $PROTO $IPV4ADDR $IPV4NETMASK $IPV4GATEWAY $IPV4DNS0 $IPV4DNS1
+        . \"./net-it's.conf\"; echo $DEVICE $PROTO $IPV4ADDR $IPV4NETMASK $IPV4GATEWAY $ROOTSERVER";
+    let shell =
+        std::process::Command::new("sh").args(["-ec", script]).current_dir(root.path().join("run")).output().unwrap();
+    let text = String::from_utf8(shell.stdout).unwrap();
+    let want =
+        "eth0 none 192.0.2.10 255.255.255.0 192.0.2.1 192.0.2.53 0.0.0.0\nit's none 0.0.0.0 0.0.0.0 0.0.0.0 0.0.0.0\n";
+    assert_eq!(text, want, "{}", String::from_utf8_lossy(&shell.stderr));
+    assert!(ipconfig(&leased()).contains("PROTO='dhcp'\nIPV4ADDR='192.0.2.100'\nIPV4NETMASK='255.255.255.0'\n"));
+}
