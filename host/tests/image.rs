@@ -287,7 +287,10 @@ fn files_that_a_boot_would_refuse_end_the_build_for_another_machine_too() {
         "with this image every node would stop: source: site pin pin: line 1 is wrong; it must be the SHA-256 of a CA certificate",
     );
     kernel.file("key", "no key\n");
-    kernel.refused(&["--key", "key"], "with this image every node would stop: source: key");
+    kernel.refused(
+        &["--key", "key"],
+        "with this image every node would stop: source: admission key key: it has no block \"PRIVATE KEY\"",
+    );
     kernel.file("pin", &format!("{}\n", "ab".repeat(32)));
     let output = kernel.image(&["--site", "pin"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -315,9 +318,11 @@ fn what_cannot_become_an_image_is_named() {
     kernel.refused(&["--words", "imprint=no"], "--words: ");
     kernel.refused(&["--words", "imprint.payload=AAAA"], "--words");
     kernel.refused(&["--words", "imprint.next=/bin/x", "--next", "agent"], "--words: ");
-    for place in ["/imprint/payload", "/.extra/credentials/imprint.payload.cred"] {
+    for (file, place) in
+        [("/imprint/payload", "/imprint/payload"), ("/.extra/credentials/imprint.payload.cred", "/.extra/credentials")]
+    {
         let want = format!("{place} has what belongs to one node, and the image is for all nodes of a site");
-        kernel.refused(&["--add", &format!("agent:{place}")], &want);
+        kernel.refused(&["--add", &format!("agent:{file}")], &want);
     }
     kernel.file("words", "imprint.payload=oQEB\n");
     kernel.refused(&["--add", "words:/etc/cmdline.d/a.conf"], "/etc/cmdline.d/a.conf has what belongs to one node");
