@@ -31,7 +31,7 @@ use crate::console::{complain, say};
 use crate::handover::{self, staged};
 use crate::options::{BootWords, ImageWords, Rescue, Root};
 use crate::run;
-use crate::source::{self, unpacked};
+use crate::source::{self, reader, unpacked};
 use children::{Children, Task};
 use prompt::Typed;
 
@@ -112,7 +112,7 @@ fn first(fault: Option<&str>, words: &[&str]) -> ! {
     std::panic::set_hook(Box::new(move |info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let reason = format!("internal error at {place}; please report it");
-        let error = Command::new(children::PROGRAM).args([AGAIN, &reason]).args(&again).exec();
+        let error = Command::new(reader::PROGRAM).args([AGAIN, &reason]).args(&again).exec();
         complain(&format!("{reason}; and the program did not start again: {error}"));
         children::rest()
     }));
@@ -245,7 +245,7 @@ impl One<'_> {
 
     /// Runs a part of the boot in a process of its own.
     fn part(&mut self, what: &'static str, words: &[&str]) -> Result<(), InitError> {
-        let task = Task { program: children::PROGRAM, words, tty: None };
+        let task = Task { program: reader::PROGRAM, words, tty: None };
         let (pid, ended) = self.children.run_as(&task).map_err(|source| InitError::Start { what, source })?;
         if ended == Ended::Exit(0) {
             return Ok(());
@@ -290,7 +290,7 @@ impl One<'_> {
             match Typed::parse(&typed) {
                 Some(Typed::Run) => return self.boot(),
                 Some(Typed::Console) => {
-                    let ended = on_tty(children::PROGRAM, &["console"]);
+                    let ended = on_tty(reader::PROGRAM, &["console"]);
                     if matches!(ended, Ok(Ended::Exit(0))) && handover::is_complete(&self.root.join(RUN_DIR)) {
                         return match self.leave() {
                             Ok(never) => match never {},
@@ -298,8 +298,8 @@ impl One<'_> {
                         };
                     }
                 }
-                Some(Typed::Setup) => drop(on_tty(children::PROGRAM, &["setup", "--out", "/run/setup.toml"])),
-                Some(Typed::Status) => drop(on_tty(children::PROGRAM, &["status"])),
+                Some(Typed::Setup) => drop(on_tty(reader::PROGRAM, &["setup", "--out", "/run/setup.toml"])),
+                Some(Typed::Status) => drop(on_tty(reader::PROGRAM, &["status"])),
                 Some(Typed::Shell) if has_shell => drop(on_tty(shell, &[])),
                 Some(Typed::Reboot) => self.children.shut_down(self.root, RebootMode::RB_AUTOBOOT),
                 Some(Typed::PowerOff) => self.children.shut_down(self.root, RebootMode::RB_POWER_OFF),
@@ -313,7 +313,7 @@ impl One<'_> {
         if let Some(note) = unpacked::fault(self.root) {
             complain(&note);
         }
-        let task = Task { program: children::PROGRAM, words: &[WHY], tty: None };
+        let task = Task { program: reader::PROGRAM, words: &[WHY], tty: None };
         if !matches!(failed, InitError::Part { .. }) || !matches!(self.children.run(&task), Ok(Ended::Exit(0))) {
             complain(&chain(failed));
         }

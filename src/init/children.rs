@@ -22,11 +22,10 @@ use nix::unistd::{Pid, sync};
 use super::error::Ended;
 use super::{SYSROOT, load, prompt};
 use crate::console::say;
+use crate::source::reader::PROGRAM;
 use crate::sys;
 use crate::time::Deadline;
 
-/// This program.
-pub(super) const PROGRAM: &str = "/proc/self/exe";
 /// How long processes may take to end before they are killed.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait before a console that is gone is opened again.

@@ -12,9 +12,9 @@ use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
-use super::children::PROGRAM;
 use crate::confine::confine;
 use crate::source::partition;
+use crate::source::reader::PROGRAM;
 use crate::superblock;
 use crate::sys;
 

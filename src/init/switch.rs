@@ -17,6 +17,7 @@ use nix::unistd::{chroot, fchdir};
 
 use super::{FOLDER, InitError, children};
 use crate::console::say;
+use crate::source::reader;
 
 /// Where the kernel itself looks for init (init/main.c, kernel_init); the shell is left out.
 const INITS: [&str; 3] = ["/sbin/init", "/etc/init", "/bin/init"];
@@ -90,7 +91,7 @@ pub(super) fn is_program(path: &Path) -> io::Result<()> {
 
 /// Refuses a program that is for another kind of machine, as far as its file says so. 32-bit programs of the same kind run.
 fn is_for_this_machine(path: &Path) -> io::Result<()> {
-    let own = machine(Path::new(children::PROGRAM)).ok().flatten();
+    let own = machine(Path::new(reader::PROGRAM)).ok().flatten();
     let (Some(program), Some(own)) = (machine(path)?, own) else { return Ok(()) };
     // include/uapi/linux/elf-em.h: EM_386 on EM_X86_64, EM_ARM on EM_AARCH64
     match program == own || [(3, 62), (40, 183)].contains(&(program, own)) {

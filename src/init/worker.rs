@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 
-use super::children::PROGRAM;
 use super::error::LoadError;
 use crate::chain::chain;
+use crate::source::reader::PROGRAM;
 use crate::sys;
 use crate::time::Deadline;
 

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 /// What may write to standard output and standard error, and why it needs no look.
-const WRITERS: [(&str, &str); 7] = [
+const WRITERS: [(&str, &str); 8] = [
     ("src/console.rs", "makes everything printable"),
     ("src/init/names.rs", "bytes for process 1, which started it"),
+    ("src/init/worker.rs", "bytes for the process that has drivers loaded, which started it"),
     ("src/source/reader.rs", "bytes for the agent, which started it"),
     ("host/src/cli/say.rs", "makes everything printable"),
     ("host/src/cli.rs", "the log of serve, which makes each field printable"),
