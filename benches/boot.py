@@ -198,7 +198,8 @@ def console(builds, image, words, drive=None, disk=None, clock=("tcg,thread=mult
     forward = f",guestfwd=tcp:{IMAGES}:443-cmd:busybox nc 127.0.0.1 {images}" if images else ""
     # The processor of the tests: one with all that QEMU can emulate spends most of a boot on emulating it, for either side.
     command = ["qemu-system-x86_64", "-accel", *clock, "-cpu", "qemu64,-cx16,+rdrand", "-m", "512",
-               "-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio", "-kernel", str(builds.kernel / "vmlinux"), "-initrd", str(image),
+               "-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio",
+               "-kernel", str(builds.kernel / "vmlinux"), "-initrd", str(image),
                "-append", f"console=ttyS0 quiet panic=-1 mitigations=off no_timer_check {words}",
                "-netdev", f"user,id=net{forward}", "-device", "virtio-net-pci,netdev=net", "-device", "virtio-scsi-pci"]
     if drive:
