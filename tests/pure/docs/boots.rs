@@ -161,7 +161,7 @@ fn tests_that_need_not_run_do_not_count() {
     );
     for wrong in [
         "fn boots_bare_cpio() {}",
-        "#[test] #[ignore] fn boots_bare_cpio() {}",
+        r#"#[test] #[ignore = "it takes long"] fn boots_bare_cpio() {}"#,
         "#[cfg(any())] #[test] fn boots_bare_cpio() {}",
         "#[cfg(any())] mod vm { mod a; }",
         "mod vm { #[cfg(any())] mod a; }",
