@@ -4,6 +4,7 @@
 //! Nobody vouches for an answer: whoever owns the network may have written it. It carries places to try, and never trust.
 
 pub mod ask;
+pub mod local;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -81,8 +82,15 @@ pub const NO_NAME: u8 = 3;
 /// The most aliases that are followed.
 pub const MAX_ALIASES: usize = 8;
 
+/// RFC 1035 §4.1.1: the server does not understand the question.
+pub const NOT_UNDERSTOOD: u8 = 1;
+/// RFC 1035 §4.1.1: the server does not do what is asked.
+pub const NOT_DONE: u8 = 4;
+
 /// Class of the Internet.
 const IN: u16 = 1;
+/// What a datagram may have (RFC 6891 §6.2.3): it fits into one packet of every link with IPv6 (1280 bytes), so no fragment gets lost.
+const DATAGRAM: u16 = 1232;
 const CNAME: u16 = 5;
 /// Recursion desired.
 const RD: u8 = 1;
@@ -105,10 +113,10 @@ impl Kind {
     }
 }
 
-/// A question. `None`: the name is none.
-pub fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
+/// A question. `None`: the name is none. `edns`: with an OPT record (RFC 6891 §6.1), so that long answers fit into a datagram.
+pub fn question(id: u16, name: &str, kind: Kind, edns: bool) -> Option<Vec<u8>> {
     let mut bytes = id.to_be_bytes().to_vec();
-    bytes.extend([RD, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    bytes.extend([RD, 0, 0, 1, 0, 0, 0, 0, 0, edns.into()]);
     for label in name.split('.') {
         let length = u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?;
         bytes.push(length);
@@ -121,6 +129,12 @@ pub fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
     }
     bytes.extend(kind.number().to_be_bytes());
     bytes.extend(IN.to_be_bytes());
+    if edns {
+        // The root's name, the type OPT, and in the place of the class what fits; no flags and no options.
+        bytes.extend([0, 0, 41]);
+        bytes.extend(DATAGRAM.to_be_bytes());
+        bytes.extend([0; 6]);
+    }
     Some(bytes)
 }
 
@@ -129,8 +143,16 @@ pub fn answer(message: &[u8], id: u16, asked: &str, kind: Kind) -> Option<Answer
     let ([i, d, flags, code, q, d2, a, n, s1, s2, m, r], _) = message.split_first_chunk::<12>()?;
     let count = |high: &u8, low: &u8| u16::from_be_bytes([*high, *low]);
     // A response to a standard query with one question.
-    if u16::from_be_bytes([*i, *d]) != id || flags & 0xf8 != 0x80 || count(q, d2) != 1 {
+    if u16::from_be_bytes([*i, *d]) != id || flags & 0xf8 != 0x80 {
         return None;
+    }
+    let truncated = flags & 2 != 0;
+    let mut answer = Answer { code: code & 15, truncated, broken: false, records: Vec::new(), more: Vec::new() };
+    match count(q, d2) {
+        1 => {}
+        // A server that does not understand a question cannot always repeat it: there is the header alone (RFC 6891 §7).
+        0 if !matches!(answer.code, NO_ERROR | NO_NAME) => return Some(answer),
+        _ => return None,
     }
     let (of, at) = name(message, 12)?;
     let (kinds, mut at) = (message.get(at..)?.first_chunk::<4>()?, at.checked_add(4)?);
@@ -138,8 +160,6 @@ pub fn answer(message: &[u8], id: u16, asked: &str, kind: Kind) -> Option<Answer
     if !of.eq_ignore_ascii_case(asked) || [k1, k2] != kind.number().to_be_bytes() || [c1, c2] != IN.to_be_bytes() {
         return None;
     }
-    let truncated = flags & 2 != 0;
-    let mut answer = Answer { code: code & 15, truncated, broken: false, records: Vec::new(), more: Vec::new() };
     let (answers, servers) = (count(a, n), count(s1, s2));
     let total = u32::from(answers).saturating_add(servers.into()).saturating_add(count(m, r).into());
     for place in 0..total {

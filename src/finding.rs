@@ -23,6 +23,7 @@ use crate::apply::network::{NetworkError, Race};
 use crate::chain::chain;
 use crate::console::say;
 use crate::dialogue::Seeker;
+use crate::dns::ask::listed;
 use crate::options::{Options, SourceName};
 use crate::payload::{DnsName, InterfaceName, UrlHost};
 use crate::plan::NetworkPlan;
@@ -247,7 +248,7 @@ impl Work {
             let resolvers: Vec<Resolver> = network.links.iter().map(Resolver::of).collect();
             let look = Look { resolvers: &resolvers, stop: self.orders.changed.as_fd() };
             let Places { targets, found, missing } = look.all(&self.wanted);
-            let words = search::listed(&missing);
+            let words = listed(&missing);
             self.seeker.is_at(WHAT, words.clone());
             for words in found {
                 telling.once(self, &words);

@@ -7,10 +7,7 @@ mod attributes;
 mod swap;
 mod loops;
 
-use std::ffi::CStr;
-use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -22,7 +19,6 @@ use nix::libc::{c_int, c_uint, c_void, socklen_t};
 use nix::poll::{PollFd, PollTimeout};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 
 pub use attributes::copy_attributes;
 pub use loops::attach_loop;
@@ -324,66 +320,6 @@ pub fn netlink_ext_ack(socket: &impl AsFd) -> io::Result<()> {
     };
     Errno::result(result)?;
     Ok(())
-}
-
-/// Why a lookup gave no address.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum NoAddress {
-    /// According to the name servers, the name has no address of this family.
-    Unknown,
-    /// No answer that can be used came in time. musl waits for another answer when a name server refuses, has failed
-    /// or does not know the request, so each of these gives the same error as silence.
-    Unusable,
-    /// A name server refused to answer.
-    Refused,
-    /// The C library could not ask.
-    Failed(String),
-}
-
-impl fmt::Display for NoAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NoAddress::Unknown => f.write_str("none"),
-            NoAddress::Unusable => f.write_str("no usable answer"),
-            NoAddress::Refused => f.write_str("refused"),
-            NoAddress::Failed(why) => f.write_str(why),
-        }
-    }
-}
-
-/// The addresses of one family of a name (getaddrinfo(3)). Waits as long as the C library does.
-pub fn look_up(name: &CStr, ipv6: bool) -> Result<Vec<IpAddr>, NoAddress> {
-    // SAFETY: struct addrinfo holds numbers, and pointers that may be null: zeros are one.
-    let mut hints: nix::libc::addrinfo = unsafe { std::mem::zeroed() };
-    hints.ai_family = if ipv6 { nix::libc::AF_INET6 } else { nix::libc::AF_INET };
-    // With a socket type set, the list has one entry for each address, not one for each type.
-    hints.ai_socktype = nix::libc::SOCK_STREAM;
-    let mut list = std::ptr::null_mut();
-    // SAFETY: name is a C string, hints one struct addrinfo, and list a place for one pointer; all outlive the call.
-    let code = unsafe { nix::libc::getaddrinfo(name.as_ptr(), std::ptr::null(), &raw const hints, &raw mut list) };
-    match code {
-        0 => {}
-        nix::libc::EAI_NONAME | nix::libc::EAI_NODATA => return Err(NoAddress::Unknown),
-        nix::libc::EAI_AGAIN => return Err(NoAddress::Unusable),
-        nix::libc::EAI_FAIL => return Err(NoAddress::Refused),
-        nix::libc::EAI_SYSTEM => return Err(NoAddress::Failed(Errno::last().desc().to_lowercase())),
-        other => return Err(NoAddress::Failed(format!("the C library's error {other}"))),
-    }
-    let (mut found, mut next) = (Vec::new(), list.cast_const());
-    // SAFETY: getaddrinfo has succeeded, so that list begins a chain of struct addrinfo that ends with a null pointer,
-    // and nothing has freed it yet.
-    while let Some(entry) = unsafe { next.as_ref() } {
-        // SAFETY: ai_addr points to a socket address of ai_addrlen bytes (getaddrinfo(3)).
-        let address = unsafe { SockaddrStorage::from_raw(entry.ai_addr, Some(entry.ai_addrlen)) };
-        if let Some(address) = address {
-            found.extend(address.as_sockaddr_in().map(|four| IpAddr::V4(four.ip())));
-            found.extend(address.as_sockaddr_in6().map(|six| IpAddr::V6(six.ip())));
-        }
-        next = entry.ai_next.cast_const();
-    }
-    // SAFETY: list came from getaddrinfo and is freed once; everything that was read from it has been copied.
-    unsafe { nix::libc::freeaddrinfo(list) };
-    if found.is_empty() { Err(NoAddress::Unknown) } else { Ok(found) }
 }
 
 /// `struct sockaddr_ll`, include/uapi/linux/if_packet.h, with room for InfiniBand's 20-byte addresses: the kernel

@@ -115,17 +115,16 @@ mod tests {
     use super::*;
     use crate::https::Unresolved;
     use crate::payload::{DnsName, EstUrl};
-    use crate::sys::NoAddress;
 
     fn connect(kinds: &[io::ErrorKind]) -> Failure {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         Failure::Https(HttpsError::Connect(kinds.iter().map(|kind| (address, (*kind).into())).collect()))
     }
 
-    fn unresolved(a: NoAddress) -> Failure {
+    fn unresolved(answered: bool) -> Failure {
         let name = DnsName::try_from("est.example.org").unwrap();
-        let servers = vec!["192.0.2.53".to_owned()];
-        Failure::Https(HttpsError::Resolve(Box::new(Unresolved { name, servers, a, aaaa: NoAddress::Unusable })))
+        let said = vec!["A est.example.org: 192.0.2.53: no answer to 3 questions".to_owned()];
+        Failure::Https(HttpsError::Resolve(Box::new(Unresolved { name, servers: true, answered, said })))
     }
 
     fn busy() -> Failure {
@@ -138,11 +137,11 @@ mod tests {
         vec![
             vec![
                 Failure::Https(HttpsError::TimedOut(Phase::Handshake)),
-                unresolved(NoAddress::Unusable),
+                unresolved(false),
                 Failure::Https(HttpsError::TimedOut(Phase::Connect)),
                 connect(&[TimedOut, TimedOut]),
             ],
-            vec![unresolved(NoAddress::Unknown), connect(&[NetworkUnreachable, TimedOut])],
+            vec![unresolved(true), connect(&[NetworkUnreachable, TimedOut])],
             // Of several addresses, the one that tells most counts.
             vec![
                 connect(&[NetworkUnreachable, ConnectionRefused]),

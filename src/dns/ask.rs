@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 
-use super::{Answer, Data, Kind, MAX_ALIASES, NO_ERROR, NO_NAME, Said, answer, question};
+use super::{Answer, Data, Kind, MAX_ALIASES, NO_ERROR, NO_NAME, NOT_DONE, NOT_UNDERSTOOD, Said, answer, question};
 use crate::connect;
 use crate::sys;
 use crate::time::{Deadline, since_boot};
@@ -56,19 +56,31 @@ const WAITS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Du
 const STAGGER: Duration = Duration::from_millis(500);
 /// How long a TCP connection may take, and then the answer.
 const TCP: Duration = Duration::from_secs(3);
-/// How long all questions take together that follow the aliases of one name.
-const ALL: Duration = Duration::from_secs(10);
+/// How long all questions may take together that follow the aliases of one name.
+pub const ALL: Duration = Duration::from_secs(10);
 /// The most servers that are asked. A router may name many that are none.
-const SERVERS: usize = 12;
-/// Nothing longer comes without EDNS (RFC 1035 §4.2.1). More room costs nothing.
+pub const SERVERS: usize = 12;
+/// Nothing longer comes than the question allows. More room costs nothing.
 const DATAGRAM: usize = 4096;
 
-/// Asks for records of a name, aliases followed. Nothing is waited for once `stop` is readable.
-pub fn ask(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>) -> Outcome {
-    let (mut name, mut followed, deadline) = (name.to_owned(), 0, Deadline::after(ALL));
+/// How long a caller waits for an answer.
+#[derive(Clone, Copy)]
+pub struct Until<'a> {
+    /// Nothing is waited for once it is readable.
+    pub stop: BorrowedFd<'a>,
+    /// Nor then.
+    pub deadline: Deadline,
+    /// The questions go over TCP only.
+    pub tcp: bool,
+}
+
+/// Asks for records of a name, aliases followed.
+pub fn ask(servers: &[SocketAddr], name: &str, kind: Kind, until: Until<'_>) -> Outcome {
+    let (mut name, mut followed) = (name.to_owned(), 0);
     // Each question follows an alias at least.
     for _ in 0..=MAX_ALIASES {
-        let (server, answer) = match ask_once(servers, &name, kind, stop, deadline) {
+        let once = if until.tcp { ask_over_tcp } else { ask_once };
+        let (server, answer) = match once(servers, &name, kind, until) {
             Ok(Some(answer)) => answer,
             Ok(None) => return Outcome::Stopped,
             Err(failed) => return Outcome::Failed(failed),
@@ -85,6 +97,54 @@ pub fn ask(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>)
     Outcome::Failed(Vec::new())
 }
 
+impl Outcome {
+    /// What each server said, for people: `192.0.2.53 says: there is no such name`. Empty where there are records.
+    pub fn said(&self) -> String {
+        let one = |(server, no): &(SocketAddr, No)| {
+            let says = if no.is_answer() { " says:" } else { ":" };
+            format!("{}{says} {no}", server.ip())
+        };
+        match self {
+            Outcome::None(server, no) => one(&(*server, no.clone())),
+            Outcome::Failed(all) => all.iter().map(one).collect::<Vec<_>>().join(", "),
+            Outcome::Found(..) | Outcome::Stopped => String::new(),
+        }
+    }
+}
+
+/// Why nothing was found, in one line. A search may have a thousand reasons, and a person reads a few.
+pub fn listed(missing: &[String]) -> String {
+    let said: Vec<&str> = missing.iter().take(LISTED).map(String::as_str).collect();
+    let more = match missing.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!("; and {more} more like these"),
+    };
+    said.join("; ") + &more
+}
+
+/// So many reasons are listed.
+const LISTED: usize = 4;
+
+/// Asks one server after the other over TCP (`use-vc` of resolv.conf(5)).
+fn ask_over_tcp(servers: &[SocketAddr], name: &str, kind: Kind, until: Until<'_>) -> Answered {
+    let mut failed = Vec::new();
+    for server in servers.iter().take(SERVERS) {
+        match over_tcp(*server, random(), name, kind, until).and_then(Answer::useful) {
+            Ok(answer) => return Ok(Some((*server, answer))),
+            Err(Halt::Stopped) => return Ok(None),
+            Err(Halt::No(no)) => failed.push((*server, no)),
+        }
+    }
+    Err(failed)
+}
+
+impl Answer {
+    /// An answer that says something.
+    fn useful(self) -> Result<Answer, Halt> {
+        if matches!(self.code, NO_ERROR | NO_NAME) { Ok(self) } else { Err(Halt::No(No::Code(self.code))) }
+    }
+}
+
 /// A server, and how far the question to it is.
 struct Asked {
     server: SocketAddr,
@@ -92,18 +152,21 @@ struct Asked {
     socket: Option<UdpSocket>,
     sent: usize,
     next: Duration,
+    /// Whether the question has an OPT record. Old servers do not understand it, and some filters drop it (RFC 6891 §7).
+    edns: bool,
     /// Why it has no answer.
     no: Option<No>,
 }
 
 type Answered = Result<Option<(SocketAddr, Answer)>, Vec<(SocketAddr, No)>>;
 
-fn ask_once(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>, deadline: Deadline) -> Answered {
+fn ask_once(servers: &[SocketAddr], name: &str, kind: Kind, until: Until<'_>) -> Answered {
+    let Until { stop, deadline, .. } = until;
     let begun = since_boot();
     let mut all: Vec<Asked> = Vec::new();
     for (server, later) in servers.iter().take(SERVERS).zip(0..) {
         let next = begun.saturating_add(STAGGER.saturating_mul(later));
-        all.push(Asked { server: *server, id: random(), socket: None, sent: 0, next, no: None });
+        all.push(Asked { server: *server, id: random(), socket: None, sent: 0, next, edns: true, no: None });
     }
     loop {
         let now = since_boot();
@@ -126,7 +189,11 @@ fn ask_once(servers: &[SocketAddr], name: &str, kind: Kind, stop: BorrowedFd<'_>
         for place in 0..all.len() {
             let Some(asked) = all.get_mut(place).filter(|asked| asked.no.is_none()) else { continue };
             if let Some(answer) = asked.receive(name, kind) {
-                match asked.whole(answer, name, kind, stop) {
+                if asked.edns && matches!(answer.code, NOT_UNDERSTOOD | NOT_DONE) {
+                    (asked.edns, asked.next) = (false, Duration::ZERO);
+                    continue;
+                }
+                match asked.whole(answer, name, kind, until) {
                     Ok(answer) => return Ok(Some((asked.server, answer))),
                     Err(Halt::Stopped) => return Ok(None),
                     Err(Halt::No(no)) => asked.no = Some(no),
@@ -153,7 +220,9 @@ impl Asked {
             self.no = Some(No::Silent(self.sent));
             return;
         };
-        let Some(question) = question(self.id, name, kind) else {
+        // The last question is as plain as it can be.
+        self.edns &= self.sent.saturating_add(1) < WAITS.len();
+        let Some(question) = question(self.id, name, kind, self.edns) else {
             self.no = Some(No::Unnamed);
             return;
         };
@@ -191,12 +260,11 @@ impl Asked {
     }
 
     /// An answer that says something, asked for anew over TCP if it did not fit.
-    fn whole(&self, answer: Answer, name: &str, kind: Kind, stop: BorrowedFd<'_>) -> Result<Answer, Halt> {
-        let answer = match answer.truncated {
-            false => answer,
-            true => over_tcp(self.server, self.id, name, kind, stop)?,
-        };
-        if matches!(answer.code, NO_ERROR | NO_NAME) { Ok(answer) } else { Err(Halt::No(No::Code(answer.code))) }
+    fn whole(&self, answer: Answer, name: &str, kind: Kind, until: Until<'_>) -> Result<Answer, Halt> {
+        match answer.truncated {
+            false => answer.useful(),
+            true => over_tcp(self.server, self.id, name, kind, until)?.useful(),
+        }
     }
 
     /// Whoever asks again later may have more luck.
@@ -234,16 +302,17 @@ impl From<io::Error> for Halt {
 }
 
 /// RFC 1035 §4.2.2: the length stands before the message.
-fn over_tcp(server: SocketAddr, id: u16, name: &str, kind: Kind, stop: BorrowedFd<'_>) -> Result<Answer, Halt> {
-    let question = question(id, name, kind).unwrap_or_default();
+fn over_tcp(server: SocketAddr, id: u16, name: &str, kind: Kind, until: Until<'_>) -> Result<Answer, Halt> {
+    let Until { stop, deadline: last, .. } = until;
+    let question = question(id, name, kind, false).ok_or(Halt::No(No::Unnamed))?;
     let length = u16::try_from(question.len()).unwrap_or_default();
     let fd = connect::begin_tcp(server)?;
-    wait(fd.as_fd(), PollFlags::POLLOUT, stop, Deadline::after(TCP))?;
+    wait(fd.as_fd(), PollFlags::POLLOUT, stop, last.at_most(TCP))?;
     connect::outcome(&fd)?;
     let mut stream = TcpStream::from(fd);
     // A new connection has room for a question.
     stream.write_all(&[&length.to_be_bytes()[..], &question].concat())?;
-    let (deadline, mut bytes) = (Deadline::after(TCP), Vec::new());
+    let (deadline, mut bytes) = (last.at_most(TCP), Vec::new());
     loop {
         if let Some((length, message)) = bytes.split_first_chunk::<2>()
             && let Some(message) = message.get(..usize::from(u16::from_be_bytes(*length)))
@@ -280,6 +349,13 @@ fn random() -> u16 {
     u16::from_be_bytes(random)
 }
 
+impl No {
+    /// Whether the server says so of the name. Anything else may be mended by another try.
+    fn is_answer(&self) -> bool {
+        matches!(self, No::Name | No::Record | No::Circle)
+    }
+}
+
 /// What a server said: `there is no such name`.
 impl fmt::Display for No {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -287,6 +363,8 @@ impl fmt::Display for No {
             No::Name => f.write_str("there is no such name"),
             No::Record => f.write_str("the name has no such record"),
             No::Circle => write!(f, "its aliases (CNAME) lead in a circle, or are more than {MAX_ALIASES}"),
+            No::Silent(0) => f.write_str("there was no time to ask it"),
+            No::Silent(1) => f.write_str("no answer to 1 question"),
             No::Silent(questions) => write!(f, "no answer to {questions} questions"),
             // RFC 1035 §4.1.1
             No::Code(5) => f.write_str("it refuses to answer"),
@@ -304,4 +382,4 @@ impl fmt::Display for No {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

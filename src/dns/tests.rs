@@ -5,7 +5,7 @@ const NAME: &str = "_imprint._tcp.lab.example";
 
 /// A message with these sections. A record is its name, its type and its data.
 fn message(flags: [u8; 2], records: &[(&[u8], u16, &[u8])], more: &[(&[u8], u16, &[u8])]) -> Vec<u8> {
-    let mut bytes = question(ID, NAME, Kind::Srv).unwrap();
+    let mut bytes = question(ID, NAME, Kind::Srv, false).unwrap();
     bytes[2..4].copy_from_slice(&flags);
     bytes[6..8].copy_from_slice(&u16::try_from(records.len()).unwrap().to_be_bytes());
     bytes[10..12].copy_from_slice(&u16::try_from(more.len()).unwrap().to_be_bytes());
@@ -170,9 +170,55 @@ fn a_thousand_places_are_cut_behind_the_order() {
 #[test]
 fn names_that_cannot_be_asked_for() {
     for name in ["", ".", "a..b", "a.", &"x".repeat(64), &"x.".repeat(200)] {
-        assert!(question(ID, name, Kind::A).is_none(), "{name}");
+        assert!(question(ID, name, Kind::A, true).is_none(), "{name}");
     }
-    assert_eq!(question(1, "a.b", Kind::Aaaa).unwrap(), b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\x01b\0\0\x1c\0\x01");
+    let plain = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\x01b\0\0\x1c\0\x01";
+    assert_eq!(question(1, "a.b", Kind::Aaaa, false).unwrap(), plain);
+    // With an OPT record for 1232 bytes (RFC 6891 §6.1.2).
+    let mut long = plain.to_vec();
+    long[11] = 1;
+    long.extend(b"\0\0\x29\x04\xd0\0\0\0\0\0\0");
+    assert_eq!(question(1, "a.b", Kind::Aaaa, true).unwrap(), long);
+}
+
+/// A server of before 1999 refuses a question with an OPT record, and repeats none of it (RFC 6891 §7).
+#[test]
+fn a_refusal_may_be_a_header_alone() {
+    for (code, read_as) in [(1, Some(1)), (2, Some(2)), (4, Some(4)), (5, Some(5)), (NO_ERROR, None), (NO_NAME, None)] {
+        let header = [0x12, 0x34, 0x81, 0x80 | code, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(read(&header).map(|answer| answer.code), read_as, "{code}");
+    }
+    assert_eq!(read(&[0x12, 0x35, 0x81, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]), None, "another number");
+}
+
+/// What hickory-proto writes is read, and what is asked is read by it.
+#[test]
+fn hickory_agrees() {
+    use std::str::FromStr;
+
+    use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+    use hickory_proto::rr::rdata::{A, AAAA, CNAME};
+    use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+    let asked = Message::from_vec(&question(ID, "est.lab.example", Kind::Aaaa, true).unwrap()).unwrap();
+    let query = asked.queries.first().unwrap();
+    assert_eq!((asked.metadata.id, query.name().to_string()), (ID, "est.lab.example.".to_owned()));
+    assert_eq!(query.query_type(), RecordType::AAAA);
+    assert!(asked.metadata.recursion_desired);
+    assert_eq!(asked.edns.as_ref().unwrap().max_payload(), DATAGRAM);
+
+    let mut message = Message::new(ID, MessageType::Response, OpCode::Query);
+    message.metadata.response_code = ResponseCode::NoError;
+    message.add_query(query.clone());
+    let name = |text: &str| Name::from_str(text).unwrap();
+    let six = "2001:db8::7".parse().unwrap();
+    message.add_answer(Record::from_rdata(query.name().clone(), 60, RData::CNAME(CNAME(name("www.lab.example.")))));
+    message.add_answer(Record::from_rdata(name("www.lab.example."), 60, RData::AAAA(AAAA(six))));
+    message.add_answer(Record::from_rdata(name("www.lab.example."), 60, RData::A(A("192.0.2.7".parse().unwrap()))));
+    let bytes = message.to_vec().unwrap();
+    let answer = answer(&bytes, ID, "est.lab.example", Kind::Aaaa).unwrap();
+    let want = Said::Records(vec![Data::Address(six.into())]);
+    assert_eq!((answer.broken, answer.says("est.lab.example", Kind::Aaaa, &mut 0)), (false, want));
 }
 
 proptest::proptest! {

@@ -1,17 +1,18 @@
 //! Looks places up with the name servers of the network: the service of a domain, and the addresses of its hosts. Never connects to
 //! one.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::BorrowedFd;
 
 use super::Wanted;
 use crate::apply::network::AppliedLink;
-use crate::dns::ask::{No, Outcome, ask};
+use crate::dns::ask::{self, Outcome, Until, ask};
+use crate::dns::local::PORT;
 use crate::dns::{Answer, Data, Kind, Service, in_order};
 use crate::payload::{DnsName, UrlHost};
 use crate::pipe::Target;
 use crate::shown::Printable;
+use crate::time::Deadline;
 
 /// What a link knows.
 pub(super) struct Resolver {
@@ -40,8 +41,6 @@ pub(super) struct Look<'a> {
     pub(super) stop: BorrowedFd<'a>,
 }
 
-/// So much of what was not found is said. A domain may name a thousand doors, and a person reads one line.
-const SAID: usize = 4;
 /// The most places of one domain, and the most addresses of one place.
 const PLACES: usize = 16;
 /// The most domains of one link that are asked.
@@ -51,8 +50,6 @@ const STACK: usize = 128 * 1024;
 
 /// The name of the service (RFC 2782, RFC 6335 §5.2).
 const SERVICE: &str = "_imprint._tcp";
-/// The port of DNS.
-const PORT: u16 = 53;
 const REMEDY: &str = "give imprint.server=HOST or imprint.domain=DOMAIN";
 
 impl Resolver {
@@ -116,6 +113,10 @@ impl Look<'_> {
         all
     }
 
+    fn until(&self) -> Until<'_> {
+        Until { stop: self.stop, deadline: Deadline::after(ask::ALL), tcp: false }
+    }
+
     /// The links that have a name server. Without any, that is why nothing is found.
     fn with_servers(&self, all: &mut Places) -> Vec<&Resolver> {
         let with: Vec<&Resolver> = self.resolvers.iter().filter(|resolver| !resolver.servers.is_empty()).collect();
@@ -164,7 +165,7 @@ impl Look<'_> {
     /// The service of a domain.
     fn service(&self, resolver: &Resolver, domain: &DnsName) -> Places {
         let name = format!("{SERVICE}.{domain}");
-        let (records, answer) = match ask(&resolver.servers, &name, Kind::Srv, self.stop) {
+        let (records, answer) = match ask(&resolver.servers, &name, Kind::Srv, self.until()) {
             Outcome::Found(records, answer) => (records, answer),
             Outcome::Stopped => return Places::default(),
             none => return Places::missing(format!("{}; {REMEDY}", why(&name, Kind::Srv, &none))),
@@ -212,7 +213,7 @@ impl Look<'_> {
             if !known.is_empty() {
                 return Ok(known);
             }
-            match ask(&resolver.servers, name, kind, self.stop) {
+            match ask(&resolver.servers, name, kind, self.until()) {
                 Outcome::Found(records, _) => Ok(records.into_iter().filter_map(address).collect()),
                 Outcome::Stopped => Err(None),
                 outcome => Err(Some(why(name, kind, &outcome))),
@@ -268,16 +269,6 @@ fn domains<'a>(
     domains
 }
 
-/// Why nothing more was found, in one line.
-pub(super) fn listed(missing: &[String]) -> String {
-    let said: Vec<&str> = missing.iter().take(SAID).map(String::as_str).collect();
-    let more = match missing.len().saturating_sub(SAID) {
-        0 => String::new(),
-        more => format!("; and {more} more like these"),
-    };
-    said.join("; ") + &more
-}
-
 fn address(data: Data) -> Option<IpAddr> {
     match data {
         Data::Address(address) => Some(address),
@@ -289,22 +280,9 @@ fn and(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-/// `SRV _imprint._tcp.example.org: 192.0.2.53 says there is no such name`
+/// `SRV _imprint._tcp.example.org: 192.0.2.53 says: there is no such name`
 fn why(name: &str, kind: Kind, outcome: &Outcome) -> String {
-    let name = Printable::up_to(name, 300);
-    let mut text = format!("{kind} {name}: ");
-    let mut add = |server: &SocketAddr, no: &No| {
-        let separator = if text.ends_with(": ") { "" } else { ", " };
-        let says = if matches!(no, No::Name | No::Record | No::Circle) { " says:" } else { ":" };
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{separator}{}{says} {no}", server.ip());
-    };
-    match outcome {
-        Outcome::None(server, no) => add(server, no),
-        Outcome::Failed(all) => all.iter().for_each(|(server, no)| add(server, no)),
-        Outcome::Found(..) | Outcome::Stopped => {}
-    }
-    text
+    format!("{kind} {}: {}", Printable::up_to(name, 300), outcome.said())
 }
 
 /// A number from 0 to `most`, for the share of load. Without randomness it is 0.

@@ -5,9 +5,9 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::dns::ask::listed;
 use crate::http::HttpError;
 use crate::payload::DnsName;
-use crate::sys::NoAddress;
 use crate::tls::{TlsError, about_certificates};
 
 /// Why a server gave no answer, or none that can be read.
@@ -43,18 +43,18 @@ pub enum Phase {
 pub struct Unresolved {
     /// The name.
     pub name: DnsName,
-    /// The name servers of `/etc/resolv.conf`, which were asked.
-    pub servers: Vec<String>,
-    /// Why it has no IPv4 address.
-    pub a: NoAddress,
-    /// Why it has no IPv6 address.
-    pub aaaa: NoAddress,
+    /// Whether `/etc/resolv.conf` names a name server.
+    pub servers: bool,
+    /// Whether a name server has said that there is no address.
+    pub answered: bool,
+    /// What came of each question: `A est.example.org: 192.0.2.53 says: there is no such name`.
+    pub said: Vec<String>,
 }
 
 impl Unresolved {
     /// Whether no name server gave an answer that can be used.
     pub fn has_no_answer(&self) -> bool {
-        matches!((&self.a, &self.aaaa), (NoAddress::Unusable, NoAddress::Unusable))
+        !self.answered
     }
 }
 
@@ -120,24 +120,21 @@ impl fmt::Display for HttpsError {
 
 impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unresolved { name, servers, a, aaaa } = self;
-        let asked = servers.join(", ");
-        match (self.has_no_answer(), servers.is_empty()) {
-            (true, false) => write!(
+        let name = &self.name;
+        let said = if self.said.is_empty() { "there was no time to ask".to_owned() } else { listed(&self.said) };
+        match (self.answered, self.servers) {
+            (true, _) => {
+                write!(f, "{name} has no address: {said}; check the URL and what the name servers know")
+            }
+            (false, true) => write!(
                 f,
-                "no usable answer about {name} from {asked} (none, a refusal, or a failure); check the URL, that the name \
-                 servers know the name, and that the node reaches them"
+                "no usable answer about {name}: {said}; check the URL, that the name servers know the name, and that the \
+                 node reaches them"
             ),
-            (true, true) => write!(
+            (false, false) => write!(
                 f,
                 "no usable answer about {name}: /etc/resolv.conf has no name server; add a name server (dns) to the record, \
                  or use an IP address in the URL"
-            ),
-            (false, _) => write!(
-                f,
-                "{name} has no address (A: {a}; AAAA: {aaaa}) according to {}; check the URL and what the name servers \
-                 know",
-                if servers.is_empty() { "this machine, which has no name server" } else { &asked }
             ),
         }
     }

@@ -1,19 +1,27 @@
-//! Looks up the addresses of a server with the C library, within a deadline. Never connects to one.
+//! Looks up the addresses of a server, within a deadline: in hosts(5), and at the name servers of resolv.conf(5), as it is at that
+//! moment. Never connects to one. nsswitch.conf(5) is not read: what it names are libraries, and a static program has none.
 //!
-//! Each address family has a lookup of its own (RFC 8305 §3). Name servers of isolated networks answer for A, but
-//! refuse AAAA or stay silent about it, and musl gives up a lookup of both families when one of the two answers is an
-//! error. A name server's answer is only a place to try: the certificate decides which server is there.
+//! IPv4 and IPv6 are asked for at once, and each has an outcome of its own (RFC 8305 §3): name servers of isolated networks answer for
+//! A, but refuse AAAA or stay silent about it. A name server's answer is only a place to try: the certificate decides which server
+//! is there.
 
 use std::collections::VecDeque;
-use std::ffi::CString;
-use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
+use nix::sys::eventfd::EventFd;
+
 use super::error::{HttpsError, Unresolved};
+use crate::dns::ask::{No, Outcome, Until, ask};
+use crate::dns::local::{PORT, Settings, hosts};
+use crate::dns::{Data, Kind};
 use crate::payload::{DnsName, HttpsUrl, UrlHost};
-use crate::sys::{self, NoAddress};
 use crate::time::Deadline;
 
 /// Addresses to try, in order. More addresses of a name may become known while the first ones are tried.
@@ -36,17 +44,30 @@ impl Addresses {
             UrlHost::Ip(address) => return Ok(Addresses::known(&[SocketAddr::new(*address, url.port())])),
             UrlHost::Dns(name) => name,
         };
-        let lookups = Lookups::begin(name, url.port(), deadline.at_most(RESOLVE));
+        let known = hosts(&text("/etc/hosts"), name.as_str());
+        if !known.is_empty() {
+            let known: Vec<_> = known.into_iter().map(|address| SocketAddr::new(address, url.port())).collect();
+            return Ok(Addresses::known(&known));
+        }
+        let settings = Settings::read(&text("/etc/resolv.conf"), &|link| if_nametoindex(link).ok());
+        Addresses::asked(settings, name, url.port(), deadline)
+    }
+
+    /// The addresses of a name according to these name servers.
+    fn asked(settings: Settings, name: &DnsName, port: u16, deadline: Deadline) -> Result<Addresses, HttpsError> {
+        let lookups = Lookups::begin(settings, name, port, deadline.at_most(RESOLVE));
+        let lookups = lookups.map_err(|said| HttpsError::Resolve(Box::new(said)))?;
         let mut addresses = Addresses { lookups: Some(lookups), ..Addresses::known(&[]) };
+        // Each look-up ends by itself.
         while addresses.first_is_awaited() {
-            addresses.wait(deadline);
+            addresses.take_in(Duration::MAX);
         }
         // IPv6 goes first. When IPv4 is known first, IPv6 gets a moment more.
         if addresses.ipv6.is_empty() {
             addresses.wait(deadline.at_most(RESOLUTION_DELAY));
         }
         match &addresses.lookups {
-            Some(lookups) if addresses.is_empty() => Err(lookups.failure(name)),
+            Some(lookups) if addresses.is_empty() => Err(HttpsError::Resolve(Box::new(lookups.failure(name)))),
             _ => Ok(addresses),
         }
     }
@@ -98,8 +119,7 @@ impl Addresses {
 
     /// Takes in what a lookup answers within `limit`. False when none answers.
     fn take_in(&mut self, limit: Duration) -> bool {
-        let Some(lookups) = &mut self.lookups else { return false };
-        let Some(found) = lookups.next(limit) else { return false };
+        let Some(found) = self.lookups.as_mut().and_then(|lookups| lookups.next(limit)) else { return false };
         for address in found {
             if address.is_ipv6() { &mut self.ipv6 } else { &mut self.ipv4 }.push_back(address);
         }
@@ -107,173 +127,195 @@ impl Addresses {
     }
 }
 
-/// The longest that name servers may take. musl asks all of them at once, twice, and waits 5 s each time.
-const RESOLVE: Duration = Duration::from_secs(11);
+/// The longest that name servers may take.
+const RESOLVE: Duration = Duration::from_secs(12);
 /// RFC 8305 §3: how long an IPv4 address waits for the name's IPv6 addresses.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// How long the other family has for its answer once one says that the name has no address, where another name may have one.
+const OTHER_FAMILY: Duration = Duration::from_secs(1);
+/// A look-up ends at its deadline, and then tells what it came to.
+const TELL: Duration = Duration::from_millis(250);
+/// A look-up has its own thread, which needs little: a message and some names.
+const STACK: usize = 128 * 1024;
+/// The most that is read of a file.
+const MOST: u64 = 1 << 20;
 
-/// One lookup for each family.
-///
-/// getaddrinfo(3) has no deadline, so each lookup runs in a thread of its own. A lookup that takes too long finds no
-/// receiver any more, and its thread ends. The C library's own timeouts see to that.
+/// The look-ups of one name, and of those that a search list makes of it: A and AAAA at once, one name after the other.
 struct Lookups {
     port: u16,
+    settings: Arc<Settings>,
     deadline: Deadline,
-    answers: Receiver<(bool, Found)>,
-    /// The lookups without an address: whether it was the one for IPv6, and why there is none.
-    without: Vec<(bool, NoAddress)>,
-    answered: usize,
+    /// The names that are still to be asked for, the last one first.
+    names: Vec<String>,
+    /// The name that is asked for now.
+    name: String,
+    /// Counts the names.
+    round: usize,
+    /// The look-ups of this name that have not ended.
+    pending: usize,
+    /// This name need not be waited for any longer than this.
+    patience: Deadline,
+    /// There is an address, so no other name is asked for.
+    found: bool,
+    /// A server has said that there is no address.
+    answered: bool,
+    /// The look-ups without an address: the name, what was asked for, and what each server said.
+    without: Vec<(String, String, String)>,
+    channel: (Sender<Told>, Receiver<Told>),
+    /// Ends the look-ups that are under way.
+    stop: Arc<EventFd>,
 }
 
-type Found = Result<Vec<IpAddr>, NoAddress>;
-
-/// Whether IPv6 is looked up. AAAA goes first, so that its answer comes first when both are equally fast.
-const FAMILIES: [bool; 2] = [true, false];
+/// The round, the family, and what the look-up came to.
+type Told = (usize, Kind, Outcome);
 
 impl Lookups {
-    fn begin(name: &DnsName, port: u16, deadline: Deadline) -> Lookups {
-        let (sender, answers) = channel();
-        let mut lookups = Lookups { port, deadline, answers, without: Vec::new(), answered: 0 };
-        for ipv6 in FAMILIES {
-            if let Err(source) = spawn(name, ipv6, sender.clone()) {
-                lookups.note(ipv6, Err(NoAddress::Failed(source.to_string())));
+    fn begin(settings: Settings, name: &DnsName, port: u16, deadline: Deadline) -> Result<Lookups, Unresolved> {
+        let mut names = settings.names(name.as_str());
+        names.reverse();
+        let stop = EventFd::new().map_err(|errno| Unresolved {
+            name: name.clone(),
+            servers: true,
+            answered: false,
+            said: vec![errno.desc().to_lowercase()],
+        })?;
+        let mut lookups = Lookups {
+            port,
+            settings: Arc::new(settings),
+            deadline,
+            names,
+            name: String::new(),
+            round: 0,
+            pending: 0,
+            patience: deadline,
+            found: false,
+            answered: false,
+            without: Vec::new(),
+            channel: channel(),
+            stop: Arc::new(stop),
+        };
+        lookups.ask_for_next();
+        Ok(lookups)
+    }
+
+    /// Asks for the next name, if there is one.
+    fn ask_for_next(&mut self) {
+        let Some(name) = self.names.pop() else { return };
+        self.name = name;
+        self.round = self.round.saturating_add(1);
+        self.patience = Deadline::after(self.deadline.remaining().saturating_add(TELL));
+        // AAAA first, so that its answer comes first when both are equally fast.
+        for kind in [Kind::Aaaa, Kind::A].into_iter().skip(self.settings.no_aaaa.into()) {
+            match self.spawn(kind) {
+                Ok(()) => self.pending = self.pending.saturating_add(1),
+                Err(error) => self.without.push((self.name.clone(), kind.to_string(), error.to_string())),
             }
         }
-        lookups
+    }
+
+    fn spawn(&self, kind: Kind) -> std::io::Result<()> {
+        let (settings, stop, sender) = (self.settings.clone(), self.stop.clone(), self.channel.0.clone());
+        let (name, round, deadline) = (self.name.clone(), self.round, self.deadline);
+        let look_up = move || {
+            let local = [SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))];
+            // resolv.conf(5): without name servers it is the one of this machine.
+            let servers = if settings.servers.is_empty() { &local[..] } else { &settings.servers };
+            let until = Until { stop: stop.as_fd(), deadline, tcp: settings.tcp };
+            // Once there is a connection, nobody wants to know any more.
+            let _ = sender.send((round, kind, ask(servers, &name, kind, until)));
+        };
+        std::thread::Builder::new().name("resolve".to_owned()).stack_size(STACK).spawn(look_up).map(drop)
     }
 
     fn under_way(&self) -> bool {
-        self.answered < FAMILIES.len() && !self.deadline.expired()
+        self.pending > 0
     }
 
-    /// What the next lookup found, if one answers within `limit`. An answer without an address counts, too.
+    /// What the next look-up found, if one ends within `limit`. An outcome without an address counts, too.
     fn next(&mut self, limit: Duration) -> Option<Vec<SocketAddr>> {
-        match self.answers.recv_timeout(limit.min(self.deadline.remaining())) {
-            Ok((ipv6, found)) => Some(self.note(ipv6, found)),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                self.answered = FAMILIES.len();
-                None
+        match self.channel.1.recv_timeout(limit.min(self.patience.remaining())) {
+            Ok((round, kind, outcome)) if round == self.round => {
+                self.pending = self.pending.saturating_sub(1);
+                Some(self.note(kind, outcome))
             }
+            // The other name is asked for already.
+            Ok(_) => Some(Vec::new()),
+            Err(_) if self.pending > 0 && self.patience.expired() => {
+                self.pending = 0;
+                self.go_on();
+                Some(Vec::new())
+            }
+            Err(_) => None,
         }
     }
 
-    fn note(&mut self, ipv6: bool, found: Found) -> Vec<SocketAddr> {
-        self.answered = self.answered.saturating_add(1);
-        match found {
-            Ok(found) => found.into_iter().map(|address| SocketAddr::new(address, self.port)).collect(),
-            Err(none) => {
-                self.without.push((ipv6, none));
-                Vec::new()
+    fn note(&mut self, kind: Kind, outcome: Outcome) -> Vec<SocketAddr> {
+        let mut found = Vec::new();
+        let said = outcome.said();
+        match outcome {
+            Outcome::Found(records, _) => {
+                let address = |data| if let Data::Address(address) = data { Some(address) } else { None };
+                let addresses = records.into_iter().filter_map(address);
+                found.extend(addresses.map(|address: IpAddr| SocketAddr::new(address, self.port)));
+                self.found = true;
             }
+            Outcome::None(..) => {
+                self.answered = true;
+                if !self.names.is_empty() {
+                    self.patience = self.patience.at_most(OTHER_FAMILY);
+                }
+                self.without.push((self.name.clone(), kind.to_string(), said));
+            }
+            Outcome::Failed(all) => {
+                let speaks = all.iter().any(|(_, no)| matches!(no, No::Code(_) | No::Broken | No::Tcp(_)));
+                // Servers that are silent now have nothing to say about another name either.
+                if !speaks && !self.answered {
+                    self.names.clear();
+                }
+                self.without.push((self.name.clone(), kind.to_string(), said));
+            }
+            Outcome::Stopped => {}
+        }
+        self.go_on();
+        found
+    }
+
+    fn go_on(&mut self) {
+        if self.pending == 0 && !self.found && !self.deadline.expired() {
+            self.ask_for_next();
         }
     }
 
     /// Why there is no address.
-    fn failure(&self, name: &DnsName) -> HttpsError {
-        let mut why = [NoAddress::Unusable, NoAddress::Unusable];
-        for (ipv6, none) in &self.without {
-            let [aaaa, a] = &mut why;
-            *(if *ipv6 { aaaa } else { a }) = none.clone();
+    fn failure(&self, name: &DnsName) -> Unresolved {
+        let mut said: Vec<(String, String, String)> = Vec::new();
+        for (name, kind, words) in &self.without {
+            match said.iter_mut().find(|(of, _, other)| of == name && other == words) {
+                Some((_, kinds, _)) => *kinds = "A and AAAA".to_owned(),
+                None => said.push((name.clone(), kind.clone(), words.clone())),
+            }
         }
-        let [aaaa, a] = why;
-        let servers = fs::read_to_string("/etc/resolv.conf").map(|text| name_servers(&text)).unwrap_or_default();
-        HttpsError::Resolve(Box::new(Unresolved { name: name.clone(), servers, a, aaaa }))
+        Unresolved {
+            name: name.clone(),
+            servers: !self.settings.servers.is_empty(),
+            answered: self.answered,
+            said: said.into_iter().map(|(name, kind, words)| format!("{kind} {name}: {words}")).collect(),
+        }
     }
 }
 
-fn spawn(name: &DnsName, ipv6: bool, sender: Sender<(bool, Found)>) -> std::io::Result<()> {
-    let name = CString::new(name.as_str())?;
-    let look_up = move || {
-        // Once the deadline has passed or a connection exists, there is no receiver any more.
-        let _ = sender.send((ipv6, sys::look_up(&name, ipv6)));
-    };
-    std::thread::Builder::new().name("resolve".to_owned()).spawn(look_up).map(drop)
+impl Drop for Lookups {
+    fn drop(&mut self) {
+        let _ = self.stop.write(1);
+    }
 }
 
-/// resolv.conf(5): the C library asks the first three name servers, and skips words that are not an address.
-fn name_servers(text: &str) -> Vec<String> {
-    let is_address = |word: &&str| {
-        let (address, zone) = word.split_once('%').unwrap_or((word, "lo"));
-        let zone_is_plain = (1..16).contains(&zone.len()) && zone.chars().all(|c| c.is_ascii_graphic());
-        address.parse::<IpAddr>().is_ok() && zone_is_plain
-    };
-    let servers = text.lines().filter_map(|line| line.trim_start().strip_prefix("nameserver"));
-    let servers =
-        servers.filter(|rest| rest.starts_with([' ', '\t'])).filter_map(|rest| rest.split_whitespace().next());
-    servers.filter(is_address).take(3).map(str::to_owned).collect()
+/// A file of the machine. One that is not there, or cannot be read, says nothing.
+fn text(path: &str) -> String {
+    let mut bytes = Vec::new();
+    let _ = File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::payload::EstUrl;
-
-    fn sockets(addresses: &[&str]) -> Vec<SocketAddr> {
-        addresses.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 443)).collect()
-    }
-
-    fn all(mut addresses: Addresses) -> Vec<SocketAddr> {
-        std::iter::from_fn(|| addresses.next()).collect()
-    }
-
-    #[test]
-    fn families_take_turns() {
-        let found = sockets(&["192.0.2.1", "2001:db8::1", "2001:db8::2", "2001:db8::1", "192.0.2.2"]);
-        let want = sockets(&["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"]);
-        assert_eq!(all(Addresses::known(&found)), want);
-        let one = sockets(&["192.0.2.1", "192.0.2.2"]);
-        assert_eq!(all(Addresses::known(&one)), one);
-        let many: Vec<_> = (0..50).map(|n| SocketAddr::from(([192, 0, 2, n], 443))).collect();
-        assert_eq!(all(Addresses::known(&many)).len(), MAX_ADDRESSES);
-    }
-
-    /// Two lookups whose answers the test gives.
-    fn looking_up() -> (Sender<(bool, Found)>, Addresses) {
-        let (sender, answers) = channel();
-        let deadline = Deadline::after(Duration::from_secs(600));
-        let lookups = Lookups { port: 443, deadline, answers, without: Vec::new(), answered: 0 };
-        (sender, Addresses { lookups: Some(lookups), ..Addresses::known(&[]) })
-    }
-
-    #[test]
-    fn what_becomes_known_while_others_are_tried_is_tried_as_well() {
-        let (sender, mut addresses) = looking_up();
-        assert!(addresses.first_is_awaited());
-        sender.send((false, Ok(vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()]))).unwrap();
-        assert_eq!(addresses.next(), Some(sockets(&["192.0.2.1"])[0]));
-        assert!(addresses.more());
-        sender.send((true, Ok(vec!["2001:db8::1".parse().unwrap()]))).unwrap();
-        assert_eq!(all(addresses), sockets(&["2001:db8::1", "192.0.2.2"]));
-
-        let (sender, mut addresses) = looking_up();
-        sender.send((true, Err(NoAddress::Unknown))).unwrap();
-        assert!(addresses.wait(Deadline::after(Duration::ZERO)) && addresses.first_is_awaited());
-        sender.send((false, Err(NoAddress::Unusable))).unwrap();
-        assert!(addresses.wait(Deadline::after(Duration::ZERO)) && !addresses.first_is_awaited() && !addresses.more());
-        // No lookup is under way any more.
-        assert!(!addresses.wait(Deadline::after(Duration::from_secs(600))));
-    }
-
-    #[test]
-    fn a_name_that_does_not_exist() {
-        // RFC 6761 §6.4.
-        let url = EstUrl::try_from("https://host.invalid/.well-known/est").unwrap();
-        let EstUrl::Https(url) = url else { panic!("{url}") };
-        let unresolved = |seconds| match Addresses::of(&url, Deadline::after(Duration::from_secs(seconds))).err() {
-            Some(HttpsError::Resolve(unresolved)) => unresolved,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(unresolved(30).name.as_str(), "host.invalid");
-        let at_once = unresolved(0);
-        assert!(at_once.has_no_answer(), "{at_once:?}");
-    }
-
-    #[test]
-    fn who_is_asked() {
-        let text = "# nameserver 192.0.2.1\nsearch nameserver\nnameserver\t192.0.2.2 # the first\n nameserver fe80::1%eth0\n\
-                    nameserver none\nnameservers 192.0.2.3\nnameserver fe80::1%\x1b[2J\nnameserver 2001:db8::53\n\
-                    nameserver 192.0.2.4\n";
-        assert_eq!(name_servers(text), ["192.0.2.2", "fe80::1%eth0", "2001:db8::53"]);
-    }
-}
+mod tests;

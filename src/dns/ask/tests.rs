@@ -11,17 +11,17 @@ const NAME: &str = "door.lab.example";
 const GOOD: [u8; 4] = [192, 0, 2, 7];
 
 /// What a server makes of a question; nothing: it is silent.
-type Serve = fn(&[u8]) -> Vec<u8>;
+pub(crate) type Serve = fn(&[u8]) -> Vec<u8>;
 
 /// A name server on loopback. Ends with the test.
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     stop: UdpSocket,
     thread: Option<JoinHandle<usize>>,
 }
 
 impl Server {
-    fn start(serve: Serve) -> Server {
+    pub(crate) fn start(serve: Serve) -> Server {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let thread = std::thread::spawn(move || {
@@ -44,17 +44,20 @@ impl Server {
     }
 
     /// How often it was asked.
-    fn asked(mut self) -> usize {
+    pub(crate) fn asked(mut self) -> usize {
         self.stop.send_to(&[], self.address).unwrap();
         self.thread.take().unwrap().join().unwrap()
     }
 }
 
 /// An answer with these flags and records: a name in wire form, a type, data.
-fn answer_with(question: &[u8], flags: [u8; 2], records: &[(&[u8], u16, &[u8])]) -> Vec<u8> {
-    let mut bytes = question.to_vec();
+pub(crate) fn answer_with(question: &[u8], flags: [u8; 2], records: &[(&[u8], u16, &[u8])]) -> Vec<u8> {
+    // The question's own OPT record is left out.
+    let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+    let mut bytes = question[..end].to_vec();
     bytes[2..4].copy_from_slice(&flags);
     bytes[7] = u8::try_from(records.len()).unwrap();
+    bytes[11] = 0;
     for (name, kind, data) in records {
         bytes.extend(*name);
         bytes.extend(kind.to_be_bytes());
@@ -65,7 +68,7 @@ fn answer_with(question: &[u8], flags: [u8; 2], records: &[(&[u8], u16, &[u8])])
     bytes
 }
 
-const ASKED: &[u8] = &[0xc0, 12];
+pub(crate) const ASKED: &[u8] = &[0xc0, 12];
 
 fn good(question: &[u8]) -> Vec<u8> {
     answer_with(question, [0x81, 0x80], &[(ASKED, 1, &GOOD)])
@@ -98,7 +101,11 @@ fn wrong_then_good(question: &[u8]) -> Vec<u8> {
 fn asks(servers: &[&Server]) -> Outcome {
     let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
     let stop = EventFd::new().unwrap();
-    ask(&addresses, NAME, Kind::A, stop.as_fd())
+    ask(&addresses, NAME, Kind::A, until(&stop))
+}
+
+fn until(stop: &EventFd) -> Until<'_> {
+    Until { stop: stop.as_fd(), deadline: Deadline::after(ALL), tcp: false }
 }
 
 fn finds(outcome: &Outcome) -> bool {
@@ -119,8 +126,8 @@ fn another_server_answers() {
     gone.asked();
     let well = Server::start(good);
     let stop = EventFd::new().unwrap();
-    assert!(finds(&ask(&[address, well.address], NAME, Kind::A, stop.as_fd())));
-    let Outcome::Failed(all) = ask(&[address], NAME, Kind::A, stop.as_fd()) else { panic!("an answer") };
+    assert!(finds(&ask(&[address, well.address], NAME, Kind::A, until(&stop))));
+    let Outcome::Failed(all) = ask(&[address], NAME, Kind::A, until(&stop)) else { panic!("an answer") };
     assert_eq!(all, [(address, No::Unreachable(ErrorKind::ConnectionRefused))]);
 }
 
@@ -170,7 +177,7 @@ fn a_long_answer_is_asked_for_over_tcp() {
             }
         });
         let stop = EventFd::new().unwrap();
-        let outcome = ask(&[address], NAME, Kind::A, stop.as_fd());
+        let outcome = ask(&[address], NAME, Kind::A, until(&stop));
         thread.join().unwrap();
         match whole {
             true => assert!(finds(&outcome), "{outcome:?}"),
@@ -182,12 +189,65 @@ fn a_long_answer_is_asked_for_over_tcp() {
     }
 }
 
+/// A server that does not know EDNS: it says so, with the question or without it, or its answer never comes.
+#[test]
+fn a_question_that_is_not_understood_is_asked_plainly() {
+    fn is_plain(question: &[u8]) -> bool {
+        question[11] == 0
+    }
+    fn old(question: &[u8], says: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+        if is_plain(question) { good(question) } else { says(question) }
+    }
+    let [not_understood, header, not_done, drops]: [Serve; 4] = [
+        |question| old(question, |question| answer_with(question, [0x81, 0x81], &[])),
+        |question| old(question, |question| [&question[..2], &[0x81, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]].concat()),
+        |question| old(question, |question| answer_with(question, [0x81, 0x84], &[])),
+        |question| old(question, silent),
+    ];
+    for (serve, questions) in [(not_understood, 2), (header, 2), (not_done, 2), (drops, 3)] {
+        let server = Server::start(serve);
+        assert!(finds(&asks(&[&server])));
+        assert_eq!(server.asked(), questions);
+    }
+}
+
+/// `use-vc`: nothing goes over UDP. A server without TCP costs its turn.
+#[test]
+fn over_tcp_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut bytes = [0; 512];
+        let length = connection.read(&mut bytes).unwrap();
+        let answer = good(&bytes[2..length]);
+        connection.write_all(&[&u16::try_from(answer.len()).unwrap().to_be_bytes()[..], &answer].concat()).unwrap();
+    });
+    let gone = Server::start(silent);
+    let stop = EventFd::new().unwrap();
+    let until = Until { tcp: true, ..until(&stop) };
+    assert!(finds(&ask(&[gone.address, address], NAME, Kind::A, until)));
+    thread.join().unwrap();
+    assert_eq!(gone.asked(), 0);
+}
+
+/// The caller's deadline holds for questions that nobody answers.
+#[test]
+fn nobody_waits_beyond_the_deadline() {
+    let server = Server::start(silent);
+    let stop = EventFd::new().unwrap();
+    let at_once = Until { deadline: Deadline::after(Duration::ZERO), ..until(&stop) };
+    let outcome = ask(&[server.address], NAME, Kind::A, at_once);
+    assert_eq!(outcome.said(), "127.0.0.1: there was no time to ask it");
+    assert_eq!(server.asked(), 0);
+}
+
 #[test]
 fn a_caller_that_says_stop_does_not_wait() {
     let server = Server::start(silent);
     let stop = EventFd::new().unwrap();
     stop.write(1).unwrap();
-    assert!(matches!(ask(&[server.address], NAME, Kind::A, stop.as_fd()), Outcome::Stopped));
+    assert!(matches!(ask(&[server.address], NAME, Kind::A, until(&stop)), Outcome::Stopped));
     server.asked();
 }
 
@@ -213,7 +273,7 @@ fn a_connection_that_is_not_made_holds_up_nobody_who_says_stop() {
             }
             stop.write(1).unwrap();
         });
-        ask(&[address], NAME, Kind::A, stop.as_fd())
+        ask(&[address], NAME, Kind::A, until(&stop))
     });
     assert!(matches!(outcome, Outcome::Stopped), "{outcome:?}");
 }
