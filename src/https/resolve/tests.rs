@@ -72,7 +72,10 @@ fn whole(mut addresses: Addresses) -> Vec<SocketAddr> {
 #[test]
 fn both_families_are_asked_for_at_once() {
     let server = Server::start(both);
-    assert_eq!(whole(look_up(settings(&[&server], &[]), "est.example").unwrap()), sockets(&["2001:db8::7", "192.0.2.7"]));
+    assert_eq!(
+        whole(look_up(settings(&[&server], &[]), "est.example").unwrap()),
+        sockets(&["2001:db8::7", "192.0.2.7"])
+    );
     assert_eq!(server.asked(), 2);
     let server = Server::start(both);
     let four_only = Settings { no_aaaa: true, ..settings(&[&server], &[]) };
@@ -125,7 +128,8 @@ fn a_search_list_is_gone_through() {
         "est.lab.example" => both(question),
         _ => panic!("asked for too much"),
     });
-    let search = ["none.example", "empty.example", "refused.example", "fails.example", "lab.example", "too-much.example"];
+    let search =
+        ["none.example", "empty.example", "refused.example", "fails.example", "lab.example", "too-much.example"];
     let found = look_up(settings(&[&server], &search), "est").unwrap();
     assert_eq!(whole(found), sockets(&["2001:db8::7", "192.0.2.7"]));
     assert_eq!(server.asked(), 10);
@@ -139,7 +143,10 @@ fn a_name_with_one_family_ends_the_search() {
         (name, _) if name == "est.b.example" => panic!("asked for too much"),
         _ => both(question),
     });
-    assert_eq!(whole(look_up(settings(&[&server], &["a.example", "b.example"]), "est").unwrap()), sockets(&["192.0.2.7"]));
+    assert_eq!(
+        whole(look_up(settings(&[&server], &["a.example", "b.example"]), "est").unwrap()),
+        sockets(&["192.0.2.7"])
+    );
     server.asked();
 }
 
@@ -171,11 +178,16 @@ fn a_silent_family_does_not_hold_up_the_next_name() {
 /// The first server is dead, or has no use: the next one is asked.
 #[test]
 fn another_server_is_asked() {
-    let servers: [Serve; 4] = [|_| Vec::new(), |question| code(question, 2), |question| code(question, 5), |question| {
-        let mut forged = both(question);
-        forged[0] ^= 0x55;
-        forged
-    }];
+    let servers: [Serve; 4] = [
+        |_| Vec::new(),
+        |question| code(question, 2),
+        |question| code(question, 5),
+        |question| {
+            let mut forged = both(question);
+            forged[0] ^= 0x55;
+            forged
+        },
+    ];
     for first in servers {
         let (bad, good) = (Server::start(first), Server::start(both));
         let found = look_up(settings(&[&bad, &good], &[]), "est.example").unwrap();
@@ -188,7 +200,8 @@ fn another_server_is_asked() {
 fn each_failure_is_one_line_with_what_each_server_said() {
     let said = |serve: Serve, search: &[&str], name: &str| {
         let server = Server::start(serve);
-        let words = HttpsError::Resolve(Box::new(look_up(settings(&[&server], search), name).err().unwrap())).to_string();
+        let words =
+            HttpsError::Resolve(Box::new(look_up(settings(&[&server], search), name).err().unwrap())).to_string();
         server.asked();
         words
     };
@@ -216,7 +229,10 @@ fn each_failure_is_one_line_with_what_each_server_said() {
         "est.example has no address: A and AAAA est.example: 127.0.0.1 says: its aliases (CNAME) lead in a circle, or are \
          more than 8; check the URL and what the name servers know"
     );
-    assert!(said(|_| Vec::new(), &["a.example"], "est").contains("AAAA est.a.example: 127.0.0.1: no answer to 3 questions;"));
+    assert!(
+        said(|_| Vec::new(), &["a.example"], "est")
+            .contains("AAAA est.a.example: 127.0.0.1: no answer to 3 questions;")
+    );
 }
 
 #[test]
