@@ -19,6 +19,8 @@ pub struct Asker {
     pub hardware: u16,
     /// The link's current hardware address.
     pub mac: HardwareAddress,
+    /// The client identifier (RFC 2132 §9.14, RFC 4361). `None`: the hardware address, as firmware has it.
+    pub client_id: Option<Vec<u8>>,
     /// The host name that the node wants.
     pub hostname: Option<HostName>,
 }
@@ -38,8 +40,10 @@ pub struct Lease {
     pub search: Vec<DnsName>,
     /// The node's own domain (option 15), which is a search domain only where the server names no others.
     pub domain: Vec<DnsName>,
-    /// In bytes, at least 576.
+    /// In bytes, as the server gave it: it may be of no use.
     pub mtu: Option<u16>,
+    /// Options of the server that cannot be read. Their numbers, each once.
+    pub unread: Vec<u8>,
     /// How long the lease lasts, in seconds; `u32::MAX`: for ever.
     pub seconds: u32,
     /// When the lease was given, since boot.
@@ -85,6 +89,11 @@ pub struct Poll {
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait for an answer: shorter than RFC 2131's 64 s, because people wait for this node.
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
+/// The same while the node has an address, and nobody waits (RFC 2131 §4.1).
+const LONGEST_TO_RENEW: Duration = Duration::from_secs(64);
+/// From this question on, the answer is asked for as a broadcast (RFC 2131 §4.1): a relay or a switch may lose one that is sent to an
+/// address which nobody has yet. The link hears both.
+const BROADCAST: u32 = 2;
 /// How often an offer is requested before the client begins again.
 const REQUESTS: u32 = 4;
 /// The same, if another server has offered as well.
@@ -204,12 +213,15 @@ impl Client {
             seconds: u16::try_from(now.saturating_sub(self.begun).as_secs()).unwrap_or(u16::MAX),
             hardware: self.asker.hardware,
             mac: self.asker.mac.as_bytes(),
+            client_id: self.asker.client_id.as_deref(),
+            broadcast: self.sent >= BROADCAST && has.is_unspecified(),
             hostname: self.asker.hostname.as_ref().map(HostName::as_str),
             has,
             wants,
             server,
         };
-        let wait = FIRST_WAIT.saturating_mul(1 << self.sent.min(8)).min(LONGEST_WAIT);
+        let longest = if matches!(self.stage, Stage::Renew(..)) { LONGEST_TO_RENEW } else { LONGEST_WAIT };
+        let wait = FIRST_WAIT.saturating_mul(1 << self.sent.min(8)).min(longest);
         self.next = now.saturating_add(self.jittered(wait));
         if let Stage::Renew(_, end) = self.stage {
             self.next = self.next.min(end);
@@ -396,6 +408,7 @@ fn lease(answer: Answer, now: Duration) -> Lease {
         search: answer.search,
         domain: answer.domain,
         mtu: answer.mtu,
+        unread: answer.unread,
         seconds,
         bound: now,
         renew: Duration::from_secs(renew.into()),

@@ -73,6 +73,7 @@ pub mod superblock;
 
 // Used by several of the modules above.
 pub mod certificate;
+pub mod duid;
 pub mod base85;
 pub mod checksum;
 pub mod key_code;

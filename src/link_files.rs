@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use crate::duid;
 use crate::payload::{DnsName, HardwareAddress, Prefix, Route};
 
 /// A link and what it is to have.
@@ -24,6 +25,8 @@ pub struct LinkFile<'a> {
     pub instead_of_dhcp: Option<u32>,
     /// Ask for an address by DHCPv4.
     pub dhcp4: bool,
+    /// The client identifier of RFC 4361 for that. `None`: the hardware address.
+    pub client_id: Option<&'a [u8]>,
     /// Take addresses from router advertisements.
     pub slaac: bool,
     /// Static addresses.
@@ -87,7 +90,7 @@ pub fn unit(link: &LinkFile<'_>) -> String {
         }
     }
     if link.dhcp4 {
-        line!(text, "\n[DHCPv4]\nClientIdentifier=mac\nUseDomains=yes");
+        line!(text, "\n[DHCPv4]\n{}\nUseDomains=yes", unit_client_id(link.client_id));
         let takes = link.mtu.is_none() && link.instead_of_dhcp.is_none();
         line!(text, "UseMTU={}", if takes { "yes" } else { "no" });
     }
@@ -95,6 +98,20 @@ pub fn unit(link: &LinkFile<'_>) -> String {
         line!(text, "\n[IPv6AcceptRA]\nUseDomains=yes");
     }
     text
+}
+
+/// systemd.network(5), section DHCPv4: the identifier in the parts that networkd makes it of. Its number of the interface is the four bytes
+/// as one number.
+fn unit_client_id(client_id: Option<&[u8]>) -> String {
+    let parts = client_id.and_then(duid::parts).and_then(|(iaid, duid)| Some((iaid, duid.split_first_chunk::<2>()?)));
+    let Some((iaid, (kind, raw))) = parts else { return "ClientIdentifier=mac".to_owned() };
+    let kind = if *kind == [0, 4] { "uuid" } else { "link-layer" };
+    let (iaid, raw) = (u32::from_be_bytes(iaid), in_colons(raw));
+    format!("ClientIdentifier=duid\nIAID={iaid}\nDUIDType={kind}\nDUIDRawData={raw}")
+}
+
+fn in_colons(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
 /// nm-settings-keyfile(5), as of NetworkManager 1.30.
@@ -128,7 +145,7 @@ pub fn keyfile(link: &LinkFile<'_>) -> String {
     };
     line!(text, "\n[ipv4]\nmethod={method}");
     if link.dhcp4 {
-        line!(text, "dhcp-client-id=mac");
+        line!(text, "dhcp-client-id={}", link.client_id.map_or_else(|| "mac".to_owned(), in_colons));
     }
     if method != "disabled" {
         family(&mut text, link, false);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::apply::image::{self, ImageError, Kind, Place};
 use crate::apply::network::{Keeper, NetworkError};
 use crate::chain::chain;
-use crate::payload::{HostName, HttpsUrl};
+use crate::payload::{HostName, HttpsUrl, InterfaceName};
 use crate::retrieval::{Context, Hooks, Image, Progress, Retrieval, RetrievalError};
 use crate::shown::line;
 use crate::time::{Deadline, since_boot};
@@ -34,6 +34,8 @@ pub struct Wanted<'a> {
     pub context: Context<'a>,
     /// The host name that the DHCP servers know.
     pub hostname: Option<HostName>,
+    /// The client identifier that they know, on this link, where it is not the hardware address.
+    pub client_id: Option<(InterfaceName, Vec<u8>)>,
     /// Shows a line to whoever is at the consoles.
     pub say: &'a dyn Fn(&str),
 }
@@ -73,7 +75,8 @@ pub fn mount(wanted: &Wanted<'_>, to: &Path) -> Result<Option<Mounted>, NetrootE
 
 fn fetch(wanted: &Wanted<'_>, place: &Place) -> Result<(HttpsUrl, u64, Duration), NetrootError> {
     let began = since_boot();
-    let mut leases = Leases { keeper: Some(Keeper::open(wanted.hostname.clone())), say: wanted.say };
+    let mut leases =
+        Leases { keeper: Some(Keeper::open(wanted.hostname.clone(), wanted.client_id.clone())), say: wanted.say };
     let mut wait = |until: Deadline| loop {
         leases.tend();
         if until.expired() {

@@ -111,6 +111,8 @@ pub struct Link {
     pub addresses: Vec<Prefix>,
     /// Ask for an IPv4 address by DHCP (RFC 2131).
     pub dhcp4: bool,
+    /// The client identifier of DHCPv4 is the machine's DUID (RFC 4361), and not the hardware address.
+    pub duid: bool,
     /// Take IPv6 addresses from router advertisements (RFC 4862).
     pub slaac: bool,
     /// Ask for an IPv6 address by DHCPv6 (RFC 8415).
@@ -137,6 +139,7 @@ impl Link {
             kind: LinkKind::Physical(matching),
             addresses: Vec::new(),
             dhcp4: false,
+            duid: false,
             slaac: false,
             dhcp6: false,
             routes: Vec::new(),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::apply::network::{AppliedLink, Network};
 use crate::hex;
 use crate::key_code::KeyCode;
-use crate::payload::{Payload, Route};
+use crate::payload::{InterfaceName, Payload, Route};
 use crate::plan::{IdentityPlan, Plan};
 use crate::shown::line;
 use crate::site::SignedBy;
@@ -199,6 +199,9 @@ pub struct NodeNetwork {
     pub dns: Vec<String>,
     /// Search domains.
     pub search: Vec<String>,
+    /// The client identifier for DHCPv4 in hexadecimal; `None`: the hardware address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp_client_id: Option<String>,
 }
 
 /// One static route.
@@ -244,6 +247,14 @@ fn record(plan: &Plan) -> Option<String> {
     }
 }
 
+impl NodeNetwork {
+    /// The link and its client identifier, if that is not the hardware address.
+    pub fn dhcp_client_id(&self) -> Option<(InterfaceName, Vec<u8>)> {
+        let client_id = hex::decode(self.dhcp_client_id.as_deref()?)?;
+        Some((InterfaceName::try_from(self.link.as_str()).ok()?, client_id))
+    }
+}
+
 impl From<&AppliedLink> for NodeNetwork {
     fn from(link: &AppliedLink) -> NodeNetwork {
         NodeNetwork {
@@ -254,6 +265,7 @@ impl From<&AppliedLink> for NodeNetwork {
             routes: link.all_routes().map(NodeRoute::from).collect(),
             dns: link.all_dns().map(|server| server.to_string()).collect(),
             search: link.all_search().map(|name| name.as_str().to_owned()).collect(),
+            dhcp_client_id: link.client_id.as_deref().map(hex::encode),
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct AppliedLink {
     pub mtu: u32,
     /// Its configuration from the payload: what it got or, for an idle link, what it was to get.
     pub config: LinkConfig,
+    /// The client identifier for DHCPv4 (RFC 4361). `None`: the hardware address.
+    pub client_id: Option<Vec<u8>>,
     /// What DHCP gave.
     pub lease: Option<Lease>,
     /// Addresses from router advertisements.

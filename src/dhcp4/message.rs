@@ -61,6 +61,10 @@ pub struct Question<'a> {
     pub hardware: u16,
     /// 6 or 20 bytes.
     pub mac: &'a [u8],
+    /// The client identifier; `None`: the hardware address.
+    pub client_id: Option<&'a [u8]>,
+    /// The server is to broadcast its answer.
+    pub broadcast: bool,
     /// The host name that the client wants.
     pub hostname: Option<&'a str>,
     /// The address that the client has; unspecified: none.
@@ -84,7 +88,7 @@ impl Question<'_> {
         bootp.push(0);
         bootp.extend(self.xid);
         bootp.extend(self.seconds.to_be_bytes());
-        bootp.extend(if short { [0, 0] } else { [0x80, 0] });
+        bootp.extend(if short && !self.broadcast { [0, 0] } else { [0x80, 0] });
         bootp.extend(self.has.octets());
         bootp.extend([0; 12]);
         if short {
@@ -93,10 +97,10 @@ impl Question<'_> {
         bootp.resize(FIXED, 0);
         bootp.extend(COOKIE);
         option(&mut bootp, 53, &[self.kind.number()]);
-        // networkd calls this identifier ClientIdentifier=mac, and NetworkManager dhcp-client-id=mac. With the same
+        // networkd calls the hardware address ClientIdentifier=mac, and NetworkManager dhcp-client-id=mac. With the same
         // identifier the next stage gets the same lease.
-        let identifier = [&[u8::try_from(self.hardware).unwrap_or(0)], self.mac].concat();
-        option(&mut bootp, 61, &identifier);
+        let by_mac = || [&[u8::try_from(self.hardware).unwrap_or(0)], self.mac].concat();
+        option(&mut bootp, 61, &self.client_id.map_or_else(by_mac, <[u8]>::to_vec));
         if let Some(address) = self.wants {
             option(&mut bootp, 50, &address.octets());
         }
@@ -170,8 +174,10 @@ pub struct Answer {
     pub search: Vec<DnsName>,
     /// The node's own domain.
     pub domain: Vec<DnsName>,
-    /// In bytes, at least 576.
+    /// In bytes, as the server gave it.
     pub mtu: Option<u16>,
+    /// Options that cannot be read. Their numbers, each once.
+    pub unread: Vec<u8>,
     /// How long the lease lasts, in seconds; `u32::MAX`: for ever.
     pub lease: u32,
     /// T1 in seconds (RFC 2131 §4.4.5), if the server gives it.
@@ -300,8 +306,8 @@ impl Answer {
             dns: once(options.all::<4>(6).into_iter().map(IpAddr::from).collect()),
             search: once(options.search()),
             domain: once(options.domain()),
-            // RFC 2132 §5.1 allows 68, which no link has. An MTU below 576 breaks more than it mends.
-            mtu: options.number(26).ok().flatten().map(u16::from_be_bytes).filter(|mtu| *mtu >= 576),
+            mtu: options.number(26).ok().flatten().map(u16::from_be_bytes),
+            unread: options.unread(),
             lease: options.number(51)?.map_or(AN_HOUR, u32::from_be_bytes),
             renew: options.number(58).ok().flatten().map(u32::from_be_bytes),
             message: options.text(56),

@@ -107,6 +107,21 @@ impl<'a> Options<'a> {
         Some(routes)
     }
 
+    /// The options that the agent has a use for, that are there, and that cannot be read; 0: an option is longer than what is left of
+    /// its field.
+    pub(super) fn unread(&self) -> Vec<u8> {
+        let mut unread = Vec::new();
+        let mut is_bad = |code: u8, bad: bool| unread.extend(bad.then_some(code));
+        is_bad(0, self.0.iter().any(|area| cut(area)));
+        for code in [3, 6] {
+            is_bad(code, self.get(code).is_some() && self.all::<4>(code).is_empty());
+        }
+        is_bad(26, self.get(26).is_some() && !matches!(self.number::<2>(26), Ok(Some(_))));
+        is_bad(119, self.get(119).is_some_and(|list| names_end(&list) < list.len()));
+        is_bad(121, self.get(121).is_some() && self.classless().is_none());
+        unread
+    }
+
     /// Search domains (RFC 3397), or else the domain name (RFC 2132 §3.17).
     pub(super) fn search(&self) -> Vec<DnsName> {
         self.get(119).map_or_else(|| self.domain(), |list| names(&list))
@@ -119,6 +134,22 @@ impl<'a> Options<'a> {
         let names = text.trim_end_matches('\0').split_whitespace().map(|name| name.strip_suffix('.').unwrap_or(name));
         names.filter_map(|name| DnsName::try_from(name).ok()).collect()
     }
+}
+
+/// Whether an option of a field is longer than what is left of the field.
+fn cut(mut area: &[u8]) -> bool {
+    while let Some((code, rest)) = area.split_first() {
+        area = match (*code, rest.split_first()) {
+            (0, _) => rest,
+            (255, _) => return false,
+            (_, None) => return true,
+            (_, Some((length, rest))) => match rest.split_at_checked(usize::from(*length)) {
+                Some((_, rest)) => rest,
+                None => return true,
+            },
+        };
+    }
+    false
 }
 
 /// Each item once, at its first place. Servers that send an option twice send a list twice.
@@ -134,13 +165,23 @@ pub(super) fn once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
 
 /// Names in the encoding of RFC 1035 §4.1.4, with pointers into the same list. Stops at the first malformed name.
 pub(crate) fn names(list: &[u8]) -> Vec<DnsName> {
-    let (mut names, mut at) = (Vec::new(), 0);
-    while at < list.len() {
-        let Some((name, next)) = name(list, at) else { break };
-        names.extend(DnsName::try_from(name.as_str()));
+    let mut names = Vec::new();
+    each_name(list, |name| names.extend(DnsName::try_from(name)));
+    names
+}
+
+/// Where the names of a list end that can be read.
+fn names_end(list: &[u8]) -> usize {
+    each_name(list, |_| ())
+}
+
+fn each_name(list: &[u8], mut take: impl FnMut(&str)) -> usize {
+    let mut at = 0;
+    while let Some((name, next)) = name(list, at).filter(|_| at < list.len()) {
+        take(&name);
         at = next;
     }
-    names
+    at
 }
 
 /// The name at an offset, and where the next one begins.

@@ -36,7 +36,7 @@ const MAC: [u8; 6] = [0xa6, 0xfd, 0x0c, 0xdc, 0x09, 0xa5];
 
 fn asker() -> Asker {
     let hostname = HostName::try_from("node17").unwrap();
-    Asker { hardware: 1, mac: HardwareAddress::new(&MAC).unwrap(), hostname: Some(hostname) }
+    Asker { hardware: 1, mac: HardwareAddress::new(&MAC).unwrap(), client_id: None, hostname: Some(hostname) }
 }
 
 /// What follows the IPv4 and UDP headers, as dhcproto reads it.
@@ -81,6 +81,7 @@ fn what_dnsmasq_offers_and_gives() {
         search: vec![],
         domain: Vec::new(),
         mtu: None,
+        unread: vec![],
         lease: 3600,
         renew: Some(1800),
         message: None,
@@ -149,6 +150,7 @@ fn a_lease_in_four_packets() {
         search: vec![domain("lab.example.org"), domain("example.org")],
         domain: vec![domain("ignored.example")],
         mtu: Some(9000),
+        unread: vec![],
         seconds: 600,
         bound: second(12),
         renew: second(300),
@@ -173,6 +175,55 @@ fn it_asks_again_less_and_less_often() {
         assert!((0.75 * middle..=1.25 * middle).contains(wait), "{waits:?}");
     }
     assert_eq!(client.state(), "6 DISCOVER sent, no OFFER");
+}
+
+/// Some relays and switches lose an answer that is sent to an address which nobody has yet; others lose broadcasts. Both are tried.
+#[test]
+fn the_third_question_wants_a_broadcast() {
+    let mut client = Client::new(asker(), [0x80; 8], second(0));
+    let mut now = second(0);
+    let mut flags = |client: &mut Client| {
+        let poll = client.poll(now);
+        now = poll.wake;
+        read(&poll.send.unwrap()).flags().broadcast()
+    };
+    assert_eq!([(); 4].map(|()| flags(&mut client)), [false, false, true, true]);
+    // A node that has an address hears what is sent there.
+    let mut client = Client::renewing(asker(), &ten_minutes(), [0x80; 8], second(0));
+    assert_eq!([(); 4].map(|()| flags(&mut client)), [false; 4]);
+}
+
+/// RFC 4361: the server knows the machine by its DUID, whatever card the question comes from.
+#[test]
+fn the_client_identifier_may_be_the_machines() {
+    let client_id = crate::duid::client_id(Some([7; 16]), 1, &MAC);
+    let asker = Asker { client_id: Some(client_id.clone()), ..asker() };
+    let lease = ten_minutes();
+    for mut client in
+        [Client::new(asker.clone(), [7; 8], second(0)), Client::renewing(asker, &lease, [7; 8], second(0))]
+    {
+        let question = read(&client.poll(second(0)).send.unwrap());
+        let want = DhcpOption::ClientIdentifier(client_id.clone());
+        assert_eq!((question.opts().get(OptionCode::ClientIdentifier), question.chaddr()), (Some(&want), &MAC[..]));
+    }
+}
+
+/// RFC 2131 §4.4.5: a thousand nodes whose server is away for an hour must not flood the network with questions.
+#[test]
+fn a_lease_is_renewed_less_and_less_often() {
+    let lease = Lease { seconds: 7200, renew: second(3600), ..ten_minutes() };
+    let mut client = Client::renewing(asker(), &lease, [0x80; 8], second(3600));
+    let (mut now, mut waits) = (second(3600), Vec::new());
+    while now < second(7200) {
+        let wake = client.poll(now).wake;
+        waits.push((wake - now).as_secs_f64());
+        now = wake;
+    }
+    for (wait, middle) in waits.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 64.0]) {
+        assert!((0.75 * middle..=1.25 * middle).contains(wait), "{waits:?}");
+    }
+    assert!((50..90).contains(&waits.len()), "{waits:?}");
+    assert_eq!(read(&client.poll(second(7200)).send.unwrap()).opts().msg_type(), Some(MessageType::Discover));
 }
 
 #[test]
@@ -264,7 +315,7 @@ fn an_answer_with_a_wrong_length_of_hardware_address_is_not_for_another_machine(
 #[test]
 fn infiniband_leaves_its_address_to_the_client_identifier() {
     let mac: Vec<u8> = (0..20).collect();
-    let asker = Asker { hardware: 32, mac: HardwareAddress::new(&mac).unwrap(), hostname: None };
+    let asker = Asker { hardware: 32, mac: HardwareAddress::new(&mac).unwrap(), client_id: None, hostname: None };
     let mut client = Client::new(asker, [7; 8], second(0));
     let discover = read(&client.poll(second(0)).send.unwrap());
     // RFC 4390 §2.1
@@ -304,7 +355,7 @@ fn options_go_on_in_other_fields_and_in_several_pieces() {
 fn what_makes_no_sense_is_left_out() {
     let none = |_: &mut Vec<u8>| ();
     assert_eq!(raw(none, &[6, 3, 1, 2, 3, 255]).unwrap().dns, [] as [IpAddr; 0]);
-    assert_eq!(raw(none, &[26, 2, 0, 68, 255]).unwrap().mtu, None);
+    assert_eq!(raw(none, &[26, 1, 68, 255]).unwrap().mtu, None);
     // Servers without a router send a router of zeros.
     assert_eq!(raw(none, &[3, 4, 0, 0, 0, 0, 255]).unwrap().routes, []);
     // A list that is empty, a list that is cut, and a prefix length that no address has: no classless routes rather
@@ -318,6 +369,77 @@ fn what_makes_no_sense_is_left_out() {
     assert_eq!(raw(none, &[1, 4, 255, 0, 255, 0, 255]), Err(Dropped::NoAddress));
     assert_eq!(raw(|message| message[16..20].fill(0), &[255]), Err(Dropped::NoAddress));
     assert_eq!(raw(none, &[119, 4, 3, b'a', 0xc0, 0x03, 255]).unwrap().search, [] as [DnsName; 0]);
+}
+
+/// Options that lie about their length, or whose content does not fit them: what can be read is used, and the rest is named.
+#[test]
+fn what_cannot_be_read_is_named() {
+    let unread = |options: &[u8]| raw(|_| (), options).unwrap().unread;
+    let good: [&[u8]; 5] = [
+        &[3, 4, 192, 0, 2, 9],
+        &[6, 4, 192, 0, 2, 53],
+        &[26, 2, 5, 220],
+        &[119, 4, 1, b'a', 0, 0],
+        &[121, 5, 0, 192, 0, 2, 1, 255],
+    ];
+    assert_eq!(unread(&good.concat()), [] as [u8; 0]);
+    assert_eq!(unread(&[255]), [] as [u8; 0]);
+    for (options, want) in [
+        (&[3, 3, 192, 0, 2, 255][..], 3),
+        (&[6, 5, 192, 0, 2, 53, 1, 255], 6),
+        (&[26, 1, 5, 255], 26),
+        (&[119, 3, 9, b'a', 0, 255], 119),
+        (&[121, 4, 24, 10, 0, 0, 255], 121),
+        // To the end of the message, and beyond.
+        (&[6, 200, 192, 0, 2, 53], 0),
+        (&[6], 0),
+    ] {
+        assert_eq!(unread(options), [want], "{options:?}");
+    }
+    // An answer that ends without the end (255) is whole.
+    assert_eq!(unread(&[6, 4, 192, 0, 2, 53]), [] as [u8; 0]);
+    // What stands before the lie is used.
+    let answer = raw(|_| (), &[1, 4, 255, 255, 255, 0, 51, 4, 0, 0, 2, 88, 6, 255, 1]).unwrap();
+    assert_eq!((answer.address, answer.lease), (Prefix::parse("192.0.2.140/24").unwrap(), 600));
+}
+
+/// RFC 3397 with RFC 3396: a list that is cut in the middle of a name, and whose second part points back into the first.
+#[test]
+fn search_domains_point_back_over_the_pieces() {
+    let answer = raw(
+        |_| (),
+        &[119, 6, 3, b'l', b'a', b'b', 7, b'e', 119, 12, b'x', b'a', b'm', b'p', b'l', b'e', 0, 1, b'a', 0xc0, 4, 255],
+    );
+    // The second one: "a", and what begins at offset 4.
+    assert_eq!(answer.as_ref().unwrap().unread, [119], "a piece that says it is longer than it is");
+    let answer = raw(
+        |_| (),
+        &[119, 6, 3, b'l', b'a', b'b', 7, b'e', 119, 11, b'x', b'a', b'm', b'p', b'l', b'e', 0, 1, b'a', 0xc0, 4, 255],
+    );
+    let domain = |name| DnsName::try_from(name).unwrap();
+    assert_eq!(answer.unwrap().search, [domain("lab.example"), domain("a.example")]);
+}
+
+/// 300 routes: all of them are read, and none of them costs more than its place.
+#[test]
+fn hundreds_of_routes() {
+    let route = |n: u16| [&[24, 10][..], &n.to_be_bytes(), &[192, 0, 2, 1]].concat();
+    let list: Vec<u8> = (0..300).flat_map(route).collect();
+    let mut options: Vec<u8> =
+        list.chunks(255).flat_map(|piece| [&[121, piece.len() as u8][..], piece].concat()).collect();
+    options.push(255);
+    let answer = raw(|_| (), &options).unwrap();
+    assert_eq!((answer.routes.len(), answer.unread), (300, vec![]));
+    assert_eq!(answer.routes[299].destination, Prefix::parse("10.1.43.0/24").unwrap());
+}
+
+/// A lease for ever is never asked for again, and the kernel keeps it.
+#[test]
+fn a_lease_for_ever() {
+    let answer = raw(|_| (), &[51, 4, 255, 255, 255, 255, 255]).unwrap();
+    let lease = lease(answer, second(0));
+    assert_eq!((lease.seconds, lease.ends_at()), (u32::MAX, Duration::MAX));
+    assert!(lease.renew_at() > second(60 * 60 * 24 * 365));
 }
 
 #[test]
@@ -340,6 +462,7 @@ fn ten_minutes() -> Lease {
         search: vec![],
         domain: Vec::new(),
         mtu: None,
+        unread: vec![],
         seconds: 600,
         bound: second(0),
         renew: second(300),

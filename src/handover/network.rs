@@ -124,7 +124,7 @@ fn described(link: &AppliedLink) -> LinkFile<'_> {
     let config = &link.config;
     // The DHCP server's MTU would disable IPv6 on the link. The next stage must not use such an MTU either.
     let given = link.lease.as_ref().and_then(|lease| lease.mtu);
-    let refuses = given.is_some_and(|mtu| !config.allows_mtu(mtu));
+    let refuses = given.is_some_and(|mtu| mtu < config.least_mtu());
     LinkFile {
         origin: HEADER,
         name: link.name.as_str(),
@@ -134,6 +134,7 @@ fn described(link: &AppliedLink) -> LinkFile<'_> {
         mtu: config.mtu,
         instead_of_dhcp: refuses.then_some(link.mtu),
         dhcp4: config.dhcp4,
+        client_id: link.client_id.as_deref(),
         slaac: config.slaac,
         addresses: &config.addresses,
         routes: &config.routes,

@@ -219,8 +219,12 @@ fn link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> Result<Li
         }
         None => None,
     };
+    let duid = fields.flag(10, "dhcp-client-id")?;
+    if duid && !dhcp4 {
+        return Err(place.error(Problem::Value("a client identifier (dhcp-client-id) without dhcp4".to_owned())));
+    }
     fields.finish(ext)?;
-    Ok(Link { kind, addresses, dhcp4, slaac, dhcp6, routes, dns, search, mtu })
+    Ok(Link { kind, addresses, dhcp4, duid, slaac, dhcp6, routes, dns, search, mtu })
 }
 
 fn link_match(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<Match> {

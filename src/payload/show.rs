@@ -91,7 +91,9 @@ impl fmt::Display for Link {
         for address in &self.addresses {
             write!(f, "; {address}")?;
         }
-        for (set, what) in [(self.dhcp4, "DHCPv4"), (self.slaac, "SLAAC"), (self.dhcp6, "DHCPv6")] {
+        for (set, what) in
+            [(self.dhcp4, "DHCPv4"), (self.duid, "client id by DUID"), (self.slaac, "SLAAC"), (self.dhcp6, "DHCPv6")]
+        {
             if set {
                 write!(f, "; {what}")?;
             }

@@ -38,6 +38,8 @@ pub struct LinkConfig {
     pub addresses: Vec<Prefix>,
     /// Ask for an address by DHCPv4.
     pub dhcp4: bool,
+    /// The client identifier is the machine's DUID (RFC 4361), and not the hardware address.
+    pub duid: bool,
     /// Take addresses from router advertisements.
     pub slaac: bool,
     /// Static routes.
@@ -62,9 +64,10 @@ impl LinkConfig {
         self.slaac || self.addresses.iter().any(|prefix| prefix.address().is_ipv6())
     }
 
-    /// Whether a DHCP server may set this MTU. The kernel disables IPv6 on a link with less than 1280 (RFC 8200 §5).
-    pub fn allows_mtu(&self, mtu: u16) -> bool {
-        mtu >= 1280 || !self.has_ipv6()
+    /// The least MTU that a DHCP server may set. The kernel disables IPv6 on a link with less than 1280 (RFC 8200 §5). Every host takes
+    /// IPv4 packets of 576 bytes (RFC 791); smaller ones break more than they mend: a TLS handshake would take dozens.
+    pub fn least_mtu(&self) -> u16 {
+        if self.has_ipv6() { 1280 } else { 576 }
     }
 
     /// The routes in the order for the kernel: routes without a gateway first, because the kernel refuses a gateway
@@ -142,6 +145,7 @@ fn one(link: Link, links: &[LinkFacts], bootif: Option<&HardwareAddress>) -> Res
             mtu: link.mtu,
             addresses: link.addresses,
             dhcp4: link.dhcp4,
+            duid: link.duid,
             slaac: link.slaac,
             routes: link.routes,
             dns: link.dns,

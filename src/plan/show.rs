@@ -147,7 +147,7 @@ impl fmt::Display for LinkPlan {
         let now: Vec<&str> = self.there.iter().map(InterfaceName::as_str).collect();
         let now = if now.is_empty() { "none yet".to_owned() } else { now.join(", ") };
         writeln!(f, "link       {} (now: {now})", self.matching)?;
-        let LinkConfig { mtu, addresses, dhcp4, slaac, routes, dns, search } = &self.config;
+        let LinkConfig { mtu, addresses, dhcp4, duid, slaac, routes, dns, search } = &self.config;
         if let Some(mtu) = mtu {
             writeln!(f, "mtu        {mtu}")?;
         }
@@ -155,7 +155,8 @@ impl fmt::Display for LinkPlan {
             writeln!(f, "address    {address}")?;
         }
         if *dhcp4 {
-            writeln!(f, "address    by DHCPv4")?;
+            let by = if *duid { " with the machine's DUID (RFC 4361)" } else { "" };
+            writeln!(f, "address    by DHCPv4{by}")?;
         }
         if *slaac {
             writeln!(f, "address    by router advertisements")?;

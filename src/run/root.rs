@@ -15,7 +15,7 @@ use crate::options::{Mode, Options, OptionsError};
 use crate::payload::HostName;
 use crate::retrieval::Context;
 use crate::source;
-use crate::status::{Node, RootStatus};
+use crate::status::{Node, NodeNetwork, RootStatus};
 use crate::time::{Clock, Timestamp};
 use crate::tls::ClientCertificate;
 
@@ -62,6 +62,7 @@ pub fn root(machine: &Path, to: &Path) -> Result<(), Error> {
         patience: options.timeout,
         context: Context { ca: &ca, client: &client, clock, user_agent: &user_agent },
         hostname: node.hostname.as_deref().and_then(|name| HostName::try_from(name).ok()),
+        client_id: node.network.as_ref().and_then(NodeNetwork::dhcp_client_id),
         say: &say,
     };
     let mounted = netroot::mount(&wanted, to);

@@ -141,6 +141,7 @@ fn described<'a>(link: &'a Link, name: &'a str, mac: Option<&'a HardwareAddress>
         mtu: link.mtu,
         instead_of_dhcp: None,
         dhcp4: link.dhcp4,
+        client_id: None,
         slaac: link.slaac,
         addresses: &link.addresses,
         routes: &link.routes,

@@ -68,6 +68,7 @@ fn frozen_node() {
             search: vec![crate::payload::DnsName::try_from("example.org").unwrap()],
             ..LinkConfig::default()
         },
+        client_id: None,
         lease: None,
         learned: Vec::new(),
         dns: Vec::new(),
@@ -87,6 +88,13 @@ fn frozen_node() {
     let json = r#"{"version":1,"name":"node1","payload_id":"00112233445566778899aabbccddeeff","hostname":"node1","key_code":"Q9W1-DFWF-077Y-MGA1","not_after":"2026-11-23T00:00:00Z","network":{"link":"eth0","mac":"52:54:00:12:34:56","mtu":1500,"addresses":["192.0.2.10/24"],"routes":[{"to":"0.0.0.0/0","via":"192.0.2.1","metric":null}],"dns":["192.0.2.53"],"search":["example.org"]}}"#;
     assert_eq!(serde_json::to_string(&node).unwrap(), json);
     assert_eq!(serde_json::from_str::<Node>(json).unwrap(), node);
+
+    // With another client identifier than the hardware address there is one more item.
+    let client_id = vec![255, 0, 0x12, 0x34, 0x56, 0, 3, 0, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x56];
+    let with = NodeNetwork::from(&AppliedLink { client_id: Some(client_id.clone()), ..link });
+    assert_eq!(with.dhcp_client_id.as_deref(), Some("ff0012345600030001525400123456"));
+    assert_eq!(with.dhcp_client_id(), Some((InterfaceName::try_from("eth0").unwrap(), client_id)));
+    assert_eq!(node.network.unwrap().dhcp_client_id(), None);
 }
 
 /// If this test fails, do not change it: a later `imprint renew` reads what an earlier `imprint run` wrote.

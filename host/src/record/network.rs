@@ -129,6 +129,12 @@ fn link(kind: LinkKind, mut table: Table<'_>) -> Result<Link, RecordError> {
         kind,
         addresses: table.list("addresses", |value| prefix(&value))?,
         dhcp4: table.flag("dhcp4")?,
+        duid: match table.take("dhcp_client_id") {
+            Some(value) if value.string()? == "duid" => true,
+            Some(value) if value.string()? == "mac" => false,
+            Some(value) => return Err(value.error("give \"duid\" (RFC 4361) or \"mac\", the hardware address")),
+            None => false,
+        },
         slaac: table.flag("slaac")?,
         dhcp6: table.flag("dhcp6")?,
         routes: table.list("routes", |value| {

@@ -14,6 +14,7 @@ use super::report::{Carrier, LinkReport};
 use super::{AppliedLink, NetworkError};
 use crate::chain::chain;
 use crate::dhcp4::Asker;
+use crate::duid;
 use crate::facts::LinkFacts;
 use crate::neighbour::UserOptions;
 use crate::netlink::message::LinkMessage;
@@ -83,6 +84,8 @@ pub(super) struct Asked {
     pub(super) any: bool,
     pub(super) servers: Vec<IpAddr>,
     pub(super) hostname: Option<HostName>,
+    /// The machine's UUID, for its DUID.
+    pub(super) uuid: Option<[u8; 16]>,
     /// The link is used for a while, and then given back as it was.
     pub(super) for_a_while: bool,
 }
@@ -376,7 +379,14 @@ impl Contender {
     /// `None`: DHCP has no room for the link's hardware address.
     fn asker(&self) -> Option<Asker> {
         let mac = HardwareAddress::new(&self.message.address)?;
-        Some(Asker { hardware: self.message.hardware, mac, hostname: self.asked.hostname.clone() })
+        let (hardware, client_id) = (self.message.hardware, self.client_id());
+        Some(Asker { hardware, mac, client_id, hostname: self.asked.hostname.clone() })
+    }
+
+    /// The client identifier of RFC 4361, where the payload asks for one.
+    fn client_id(&self) -> Option<Vec<u8>> {
+        let LinkMessage { hardware, address, .. } = &self.message;
+        self.asked.config.duid.then(|| duid::client_id(self.asked.uuid, *hardware, address))
     }
 
     pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
@@ -397,6 +407,7 @@ impl Contender {
             permanent: self.message.permanent_address.as_deref().and_then(HardwareAddress::new),
             mtu: self.message.mtu,
             config,
+            client_id: self.client_id(),
             lease: self.leased.lease().cloned(),
             learned: self.learned.clone(),
             dns: self.advertised.dns.iter().copied().map(IpAddr::V6).collect(),

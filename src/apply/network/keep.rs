@@ -22,6 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Keeper {
     kernel: Kernel,
     hostname: Option<HostName>,
+    client_id: Option<(InterfaceName, Vec<u8>)>,
     held: Vec<Held>,
     /// When the kernel was asked last, since boot.
     looked: Option<Duration>,
@@ -48,10 +49,13 @@ struct Asking {
 }
 
 impl Keeper {
-    /// `hostname`: what the run has told the servers.
-    pub fn open(hostname: Option<HostName>) -> Result<Keeper, NetworkError> {
+    /// What the run has told the servers: `hostname`, and `client_id` on the link where it was not the hardware address.
+    pub fn open(
+        hostname: Option<HostName>,
+        client_id: Option<(InterfaceName, Vec<u8>)>,
+    ) -> Result<Keeper, NetworkError> {
         let buffer = vec![0; packet::BUFFER];
-        Ok(Keeper { kernel: Kernel::open()?, hostname, held: Vec::new(), looked: None, buffer })
+        Ok(Keeper { kernel: Kernel::open()?, hostname, client_id, held: Vec::new(), looked: None, buffer })
     }
 
     /// Does what is due, and never waits. To be called every second or so. `say` gets a line for a console if a server refuses.
@@ -77,7 +81,9 @@ impl Keeper {
             if let Some(held) = held
                 && held.is_due(left)
             {
-                held.asking = Asking::begin(&mut self.kernel, (index, prefix, left), self.hostname.as_ref(), now)?;
+                let client_id = self.client_id.as_ref();
+                let told = (self.hostname.as_ref(), client_id);
+                held.asking = Asking::begin(&mut self.kernel, (index, prefix, left), told, now)?;
             }
         }
         Ok(())
@@ -131,14 +137,15 @@ impl Asking {
     fn begin(
         kernel: &mut Kernel,
         (index, prefix, left): (u32, Prefix, u32),
-        hostname: Option<&HostName>,
+        (hostname, client_id): (Option<&HostName>, Option<&(InterfaceName, Vec<u8>)>),
         now: Duration,
     ) -> Result<Option<Asking>, NetworkError> {
         let Some(link) = kernel.links()?.into_iter().find(|link| link.index == index) else { return Ok(None) };
         let (Some(name), Some(mac)) = (link.name, HardwareAddress::new(&link.address)) else { return Ok(None) };
         let IpAddr::V4(address) = prefix.address() else { return Ok(None) };
         let socket = Socket::open(index, ETH_P_IP).map_err(|source| On { index, name: &name }.failed(DHCP, source))?;
-        let asker = Asker { hardware: link.hardware, mac, hostname: hostname.cloned() };
+        let client_id = client_id.filter(|(link, _)| *link == name).map(|(_, client_id)| client_id.clone());
+        let asker = Asker { hardware: link.hardware, mac, client_id, hostname: hostname.cloned() };
         let ends = now.saturating_add(Duration::from_secs(left.into()));
         let client = Client::keeping(asker, address, ends, random(), now);
         Ok(Some(Asking { name, broadcast: link.broadcast, socket, client }))

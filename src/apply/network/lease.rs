@@ -183,14 +183,15 @@ impl Leased {
         // The payload's MTU takes precedence over the server's. An MTU that is right already is not set: setting it may
         // cost the link its carrier.
         match (config.mtu, lease.mtu) {
-            (None, Some(mtu)) if !config.allows_mtu(mtu) => {
-                self.unused.push(format!("MTU {mtu} of the DHCP server is not used, IPv6 needs 1280"));
+            (None, Some(mtu)) if mtu >= config.least_mtu() && onto.mtu != u32::from(mtu) => {
+                drop(may(kernel.mtu(on, mtu))?);
             }
-            (None, Some(mtu)) if onto.mtu != u32::from(mtu) => drop(may(kernel.mtu(on, mtu))?),
             _ => {}
         }
         let fixed = if onto.applied { config.routes.as_slice() } else { &[] };
-        let (wanted, leased) = (routes(&lease, fixed), Some(lease.address.address()));
+        let (mut wanted, leased) = (routes(&lease, fixed), Some(lease.address.address()));
+        self.unused = unusable(&lease, config, wanted.len());
+        wanted.truncate(ROUTES);
         // Routes that the server does not give any more.
         let (mut there, gone): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.routes).into_iter().partition(|route| wanted.contains(route));
@@ -257,10 +258,32 @@ fn routes(lease: &Lease, fixed: &[Route]) -> Vec<Route> {
     once
 }
 
+/// What of a lease is not used, whatever the kernel says to it: with the reason, and where to mend it. `routes`: how many there are.
+fn unusable(lease: &Lease, config: &LinkConfig, routes: usize) -> Vec<String> {
+    let mut unusable = Vec::new();
+    if let (None, Some(mtu)) = (config.mtu, lease.mtu.filter(|mtu| *mtu < config.least_mtu())) {
+        let who = if config.has_ipv6() { "IPv6" } else { "TLS" };
+        unusable.push(format!("MTU {mtu} of the DHCP server is not used, {who} needs {}", config.least_mtu()));
+    }
+    for code in &lease.unread {
+        unusable.push(match code {
+            0 => "an option of the DHCP server that is longer than its message is not used".to_owned(),
+            code => format!("option {code} of the DHCP server cannot be read and is not used"),
+        });
+    }
+    if routes > ROUTES {
+        unusable.push(format!("only the first {ROUTES} of the DHCP server's {routes} routes are used"));
+    }
+    unusable
+}
+
 /// RFC 3927
 fn is_link_local(prefix: Prefix) -> bool {
     matches!(prefix.address(), std::net::IpAddr::V4(address) if address.is_link_local())
 }
+
+/// The most routes of a lease. A message without fragments has no more, whatever the MTU of other links is.
+const ROUTES: usize = 192;
 
 /// systemd.network(5), RouteMetric= in [DHCPv4]
 const METRIC: Option<u32> = Some(1024);
@@ -298,6 +321,7 @@ mod tests {
             search: Vec::new(),
             domain: Vec::new(),
             mtu: None,
+            unread: Vec::new(),
             seconds: 3600,
             bound: Duration::ZERO,
             renew: Duration::ZERO,
@@ -310,7 +334,7 @@ mod tests {
     fn a_lease_that_was_lost_is_asked_for_until_there_is_another() {
         let asker = || {
             let mac = crate::payload::HardwareAddress::new(&[2, 0, 0, 0, 0, 1]).unwrap();
-            Some(Asker { hardware: 1, mac, hostname: None })
+            Some(Asker { hardware: 1, mac, client_id: None, hostname: None })
         };
         let at = Duration::from_secs;
         let mut leased =
@@ -329,6 +353,34 @@ mod tests {
         // Without carrier nobody is asked, and a link with carrier again begins anew.
         leased.pause();
         assert_eq!(leased.renew_at(), None);
+    }
+
+    #[test]
+    fn what_is_not_used_is_said() {
+        let given = |mtu, unread: &[u8]| Lease { mtu, unread: unread.to_vec(), ..lease("192.0.2.7/24", &[]) };
+        let four = LinkConfig { dhcp4: true, ..LinkConfig::default() };
+        let six = LinkConfig { slaac: true, ..four.clone() };
+        let mtu = |mtu, who: &str| vec![format!("MTU {mtu} of the DHCP server is not used, {who}")];
+        for (value, config, want) in [
+            (68, &four, mtu(68, "TLS needs 576")),
+            (575, &four, mtu(575, "TLS needs 576")),
+            (576, &four, vec![]),
+            (68, &six, mtu(68, "IPv6 needs 1280")),
+            (1279, &six, mtu(1279, "IPv6 needs 1280")),
+            (1280, &six, vec![]),
+            // The payload's MTU takes precedence, so the server's does not matter.
+            (68, &LinkConfig { mtu: Some(1500), ..six.clone() }, vec![]),
+        ] {
+            assert_eq!(unusable(&given(Some(value), &[]), config, ROUTES), want, "{value}");
+        }
+        assert_eq!(
+            unusable(&given(None, &[0, 121]), &four, 300),
+            [
+                "an option of the DHCP server that is longer than its message is not used",
+                "option 121 of the DHCP server cannot be read and is not used",
+                "only the first 192 of the DHCP server's 300 routes are used",
+            ]
+        );
     }
 
     #[test]

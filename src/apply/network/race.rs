@@ -14,6 +14,7 @@ use super::kernel::Kernel;
 use super::report::{Carrier, LinkReport};
 use super::{AppliedLink, Network, NetworkError, packet, resolv};
 use crate::facts::{self, LinkFacts, Udev};
+use crate::machine;
 use crate::neighbour;
 use crate::netlink::Netlink;
 use crate::netlink::message::{Answer, GROUP_IPV6_ADDRESS, GROUP_LINK, GROUP_ND_OPTIONS, LinkMessage};
@@ -312,6 +313,7 @@ impl<'a> Race<'a> {
             any: wanted.matching == Match::AnyWithCarrier,
             servers: self.plan.servers.clone(),
             hostname: self.hostname.cloned(),
+            uuid: wanted.config.duid.then(|| machine::dmi(self.root).uuid).flatten(),
             for_a_while: self.stop.is_some(),
         };
         self.contenders.push(Contender::new(entry, asked, link));

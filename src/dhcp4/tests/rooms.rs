@@ -13,7 +13,8 @@ fn case(which: &str) -> [Vec<u8>; 2] {
 
 /// The lease that OFFER and ACK lead to, and the REQUEST between them.
 fn bound(which: &str) -> (Lease, v4::Message) {
-    let asker = Asker { hardware: 1, mac: HardwareAddress::new(&[2, 0, 0, 0, 0, 1]).unwrap(), hostname: None };
+    let asker =
+        Asker { hardware: 1, mac: HardwareAddress::new(&[2, 0, 0, 0, 0, 1]).unwrap(), client_id: None, hostname: None };
     let mut client = Client::new(asker, [1, 2, 3, 4, 0, 0, 0, 0], second(0));
     let [offer, ack] = case(which);
     client.poll(second(0));

@@ -21,6 +21,7 @@ fn link(name: &str, config: LinkConfig) -> AppliedLink {
         permanent: None,
         mtu: 1500,
         config,
+        client_id: None,
         lease: None,
         learned: vec![],
         dns: vec![],
@@ -53,6 +54,7 @@ fn leased() -> AppliedLink {
         search: vec![],
         domain: Vec::new(),
         mtu: None,
+        unread: vec![],
         seconds: 3600,
         bound: std::time::Duration::ZERO,
         renew: std::time::Duration::ZERO,
@@ -248,6 +250,22 @@ fn the_files_of_an_earlier_run_are_replaced_and_no_others() {
     assert_eq!(left, ["70-imprint-eth1.network", "70-own.network"]);
 }
 
+/// The lease continues with the same client identifier, whichever it was.
+#[test]
+fn the_client_identifier_of_rfc_4361_is_handed_over() {
+    let with = |client_id: &[u8]| AppliedLink { client_id: Some(client_id.to_vec()), ..leased() };
+    let by_uuid = with(b"\xff\x00\x12\x34\x56\x00\x04\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f");
+    let by_link = with(b"\xff\x00\x12\x34\x56\x00\x03\x00\x01\x52\x54\x00\x12\x34\x56");
+    let want = "\n[DHCPv4]\nClientIdentifier=duid\nIAID=1193046\nDUIDType=uuid\n\
+                DUIDRawData=00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f\nUseDomains=yes\n";
+    assert!(unit(&by_uuid).contains(want), "{}", unit(&by_uuid));
+    let want = "\nDUIDType=link-layer\nDUIDRawData=00:01:52:54:00:12:34:56\n";
+    assert!(unit(&by_link).contains(want), "{}", unit(&by_link));
+    let want = "\ndhcp-client-id=ff:00:12:34:56:00:03:00:01:52:54:00:12:34:56\n";
+    assert!(keyfile(&by_link).contains(want), "{}", keyfile(&by_link));
+    assert!(unit(&leased()).contains("ClientIdentifier=mac\n") && keyfile(&leased()).contains("dhcp-client-id=mac\n"));
+}
+
 /// The kernel disables IPv6 on a link with an MTU of less than 1280, whoever sets the MTU.
 #[test]
 fn an_mtu_that_would_take_ipv6_away_is_not_left_to_the_next_stage() {
@@ -260,6 +278,7 @@ fn an_mtu_that_would_take_ipv6_away_is_not_left_to_the_next_stage() {
             search: vec![],
             domain: Vec::new(),
             mtu: Some(mtu),
+            unread: vec![],
             seconds: 3600,
             bound: std::time::Duration::ZERO,
             renew: std::time::Duration::ZERO,
@@ -270,6 +289,7 @@ fn an_mtu_that_would_take_ipv6_away_is_not_left_to_the_next_stage() {
     let both = leased(LinkConfig { slaac: true, ..four() }, 576);
     assert!(unit(&both).contains("UseMTU=no\n"), "{}", unit(&both));
     assert!(keyfile(&both).contains("\nmtu=1500\n"), "{}", keyfile(&both));
+    assert!(unit(&leased(four(), 575)).contains("UseMTU=no\n"));
     for other in [leased(four(), 576), leased(LinkConfig { slaac: true, ..four() }, 1280)] {
         assert!(unit(&other).contains("UseMTU=yes\n") && !keyfile(&other).contains("\nmtu="));
     }

@@ -142,6 +142,7 @@ fn link_value(link: &Link) -> Value {
     map.list(7, &link.dns, address_value);
     map.list(8, &link.search, text);
     map.some(9, link.mtu.map(|mtu| uint(u64::from(mtu))));
+    map.flag(10, link.duid);
     map.value()
 }
 

@@ -22,6 +22,7 @@ fn link(kind: LinkKind) -> Link {
         dhcp4: false,
         slaac: false,
         dhcp6: false,
+        duid: false,
         routes: vec![],
         dns: vec![],
         search: vec![],
