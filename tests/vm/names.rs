@@ -1,5 +1,5 @@
-//! Tests of DNS look-ups by the static agent with musl's resolver; the other tests are linked with another C library. Run
-//! in a network namespace; no kernel is booted.
+//! Tests of DNS look-ups by the static agent, against dnsmasq, unbound and scripted name servers: the files of the machine
+//! (resolv.conf, hosts) are those of a namespace. No kernel is booted.
 
 #![allow(clippy::indexing_slicing, reason = "a test panics")]
 
@@ -30,20 +30,25 @@ struct House {
 
 impl House {
     fn new() -> House {
+        House::of(NAME, &format!("nameserver {HERE}\n"), "")
+    }
+
+    /// A server of this name, and a machine with these files. All of 192.0.2.0/24 is this machine.
+    fn of(name: &str, resolv: &str, hosts: &str) -> House {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
             .expect("these tests make namespaces: run them as root");
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         ip("link set lo up");
-        ip(&format!("addr add {HERE}/32 dev lo"));
+        ip(&format!("addr add {HERE}/24 dev lo"));
         ip(&format!("-6 addr add {HERE6}/128 dev lo nodad"));
         let work = tempfile::tempdir().unwrap();
-        for (file, text) in [("resolv.conf", format!("nameserver {HERE}\n")), ("hosts", String::new())] {
+        for (file, text) in [("resolv.conf", resolv), ("hosts", hosts)] {
             std::fs::write(work.path().join(file), text).unwrap();
             mount(Some(&work.path().join(file)), Path::new(&format!("/etc/{file}")), none, MsFlags::MS_BIND, none)
                 .unwrap();
         }
-        let url = EstUrl::try_from(format!("https://{NAME}:8443/.well-known/est").as_str()).unwrap();
+        let url = EstUrl::try_from(format!("https://{name}:8443/.well-known/est").as_str()).unwrap();
         let mut state = State::init(&work.path().join("state"), &[url], Timestamp::system()).unwrap();
         let record = "name = \"node1\"\nsubject = [\"CN=node1\"]\nenrol = \"each-boot\"\n";
         state.add_nodes(&[("node1.toml".to_owned(), record.to_owned())], false, Timestamp::system()).unwrap();
@@ -96,15 +101,19 @@ impl Dnsmasq {
         dnsmasq.args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file", "--user=root", "--no-resolv"]);
         dnsmasq.args(["--no-hosts", "--bind-interfaces", "--log-facility=-", &format!("--listen-address={HERE}")]);
         let child = dnsmasq.args(options).stderr(Stdio::null()).spawn().expect("these tests need dnsmasq");
-        // It answers once its socket is there.
-        let asker = UdpSocket::bind((HERE, 0)).unwrap();
-        asker.connect((HERE, 53)).unwrap();
-        asker.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let limit = imprint::time::Deadline::after(PATIENCE);
-        while asker.send(&question()).and_then(|_| asker.recv(&mut [0; 512])).is_err() {
-            assert!(!limit.expired(), "dnsmasq does not answer");
-        }
+        answers_at_all();
         Dnsmasq(child)
+    }
+}
+
+/// A name server answers once its socket is there.
+fn answers_at_all() {
+    let asker = UdpSocket::bind((HERE, 0)).unwrap();
+    asker.connect((HERE, 53)).unwrap();
+    asker.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let limit = imprint::time::Deadline::after(PATIENCE);
+    while asker.send(&question()).and_then(|_| asker.recv(&mut [0; 4096])).is_err() {
+        assert!(!limit.expired(), "the name server does not answer");
     }
 }
 
@@ -131,7 +140,10 @@ type Says = Option<u8>;
 
 /// A name server until the test ends: A and AAAA each have an answer of their own.
 fn name_server(a: Says, aaaa: Says) {
-    let socket = UdpSocket::bind((HERE, 53)).unwrap();
+    answers(UdpSocket::bind((HERE, 53)).unwrap(), a, aaaa);
+}
+
+fn answers(socket: UdpSocket, a: Says, aaaa: Says) {
     std::thread::spawn(move || {
         let mut buffer = [0; 512];
         while let Ok((length, asker)) = socket.recv_from(&mut buffer) {
@@ -168,7 +180,7 @@ fn name_server(a: Says, aaaa: Says) {
     });
 }
 
-/// The usual name server of an isolated network: musl's lookup for both families gives the A up.
+/// The usual name server of an isolated network: it has no AAAA, or refuses it.
 #[test]
 fn a_name_with_an_a_record_only_in_an_isolated_network() {
     let house = House::new();
@@ -203,23 +215,34 @@ fn a_name_that_nobody_knows_is_told_with_those_who_were_asked() {
     name_server(Some(3), Some(3));
     let words = house.enroll(3).unwrap_err();
     let want = format!(
-        "{NAME} has no address (A: none; AAAA: none) according to {HERE}; check the URL and what the name servers know"
+        "{NAME} has no address: A and AAAA {NAME}: {HERE} says: there is no such name; check the URL and what the name \
+         servers know"
     );
     assert!(words.contains(&want), "{words}");
 }
 
-/// The static agent's C library gives the same error for each of these, so the message must be right for all of them.
+/// The message says what came of each family.
 #[track_caller]
-fn has_no_usable_answer(house: &House) {
+fn has_no_usable_answer(house: &House, said: &[&str]) {
     let words = patiently(Duration::from_secs(2), |limit| {
         let words = house.enroll(u32::try_from(limit.as_secs()).unwrap()).unwrap_err();
         if words.contains("usable answer about") { Ok(words) } else { Err(words) }
     });
-    let want = format!(
-        "no usable answer about {NAME} from {HERE} (none, a refusal, or a failure); check the URL, that the name servers \
-         know the name, and that the node reaches them"
+    let (_, line) = words.split_once(&format!("no usable answer about {NAME}: ")).unwrap();
+    assert!(said.iter().all(|said| line.contains(&format!("{NAME}: {HERE}: {said}"))), "{words}");
+    assert!(
+        line.contains("; check the URL, that the name servers know the name, and that the node reaches them"),
+        "{words}"
     );
-    assert!(words.contains(&want), "{words}");
+}
+
+fn said(code: Says) -> &'static str {
+    match code {
+        None => "no answer to ",
+        Some(2) => "it cannot find out (SERVFAIL)",
+        Some(5) => "it refuses to answer",
+        Some(_) => "it answers with error 4",
+    }
 }
 
 #[test]
@@ -232,7 +255,7 @@ fn name_servers_without_a_usable_answer_are_named() {
         let run = move || {
             let house = House::new();
             name_server(row.0, row.1);
-            has_no_usable_answer(&house);
+            has_no_usable_answer(&house, &[said(row.0), said(row.1)]);
         };
         assert!(std::thread::spawn(run).join().is_ok(), "{row:?}");
     }
@@ -243,5 +266,78 @@ fn name_servers_without_a_usable_answer_are_named() {
 fn the_name_server_of_an_isolated_network_that_does_not_know_the_name() {
     let house = House::new();
     let _dnsmasq = Dnsmasq::start(&["--host-record=other.lab.example.org,192.0.2.1"]);
-    has_no_usable_answer(&house);
+    has_no_usable_answer(&house, &["it refuses to answer"]);
+}
+
+/// The first name server is dead, the second one refuses, and the name needs the search list.
+#[test]
+fn a_short_name_and_a_dead_server() {
+    let resolv =
+        format!("nameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver {HERE}\nsearch none.example lab.example.org\n");
+    let house = House::of("est", &resolv, "");
+    let _dead = UdpSocket::bind("192.0.2.2:53").unwrap();
+    // Nobody listens at 192.0.2.3. dnsmasq refuses to say anything about none.example.
+    let _dnsmasq = Dnsmasq::start(&[&format!("--host-record={NAME},{HERE}")]);
+    assert_eq!(house.enroll(30), Ok(()));
+}
+
+#[test]
+fn a_name_of_the_hosts_file_is_not_asked_for() {
+    let house = House::of(NAME, "", &format!("{HERE}\tserver.example {NAME} # the server\n"));
+    assert_eq!(house.enroll(30), Ok(()));
+}
+
+#[test]
+fn without_a_name_server_the_message_names_the_remedy() {
+    let house = House::of(NAME, "", "");
+    let words = house.enroll(3).unwrap_err();
+    let want = format!(
+        "no usable answer about {NAME}: /etc/resolv.conf has no name server; add a name server (dns) to the record, or use an \
+         IP address in the URL"
+    );
+    assert!(words.contains(&want), "{words}");
+}
+
+/// unbound with a name that has a hundred addresses: the answer is too long for a datagram, and comes over TCP.
+#[test]
+fn unbounds_answer_that_is_too_long_comes_over_tcp() {
+    let house = House::new();
+    let records: String = (100..200).map(|n| format!("local-data: \"{NAME}. A 192.0.2.{n}\"\n")).collect();
+    let _unbound = Unbound::start(&house, &format!("local-zone: \"example.org.\" static\n{records}"));
+    assert_eq!(house.enroll(30), Ok(()));
+}
+
+/// unbound reaches nobody whom it could ask, and fails (SERVFAIL); the other name server knows the name.
+#[test]
+fn where_unbound_fails_the_next_server_is_asked() {
+    let house = House::of(NAME, &format!("nameserver {HERE}\nnameserver 192.0.2.2\n"), "");
+    let _unbound = Unbound::start(&house, "");
+    let socket = UdpSocket::bind("192.0.2.2:53").unwrap();
+    answers(socket, Some(0), Some(3));
+    assert_eq!(house.enroll(30), Ok(()));
+}
+
+struct Unbound(Child);
+
+impl Unbound {
+    fn start(house: &House, zone: &str) -> Unbound {
+        let conf = house.work.path().join("unbound.conf");
+        let text = format!(
+            "server:\nchroot: \"\"\nusername: \"\"\npidfile: \"\"\ndirectory: \"/\"\nuse-syslog: no\nmodule-config: \"iterator\"\n\
+             interface: {HERE}\naccess-control: 0.0.0.0/0 allow\ndo-ip6: no\n{zone}remote-control:\ncontrol-enable: no\n"
+        );
+        std::fs::write(&conf, text).unwrap();
+        let mut unbound = Command::new("unbound");
+        let child = unbound.arg("-d").arg("-c").arg(conf).stderr(Stdio::null()).spawn();
+        let unbound = Unbound(child.expect("these tests need unbound"));
+        answers_at_all();
+        unbound
+    }
+}
+
+impl Drop for Unbound {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }

@@ -184,7 +184,7 @@ impl Leased {
         // cost the link its carrier.
         match (config.mtu, lease.mtu) {
             (None, Some(mtu)) if mtu >= config.least_mtu() && onto.mtu != u32::from(mtu) => {
-                drop(may(kernel.mtu(on, mtu))?);
+                let _ = may(kernel.mtu(on, mtu))?;
             }
             _ => {}
         }
