@@ -36,6 +36,7 @@ mod netns {
     mod approval;
     mod waiting;
     mod ether;
+    mod enterprise;
     mod crowd;
     mod finding;
     mod disk;

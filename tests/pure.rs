@@ -32,6 +32,7 @@ mod pure {
     mod install;
     mod line;
     mod media;
+    mod network_page;
     mod mkinitcpio;
     mod outside;
     mod pages;
