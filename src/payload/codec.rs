@@ -219,10 +219,11 @@ fn link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> Result<Li
         }
         None => None,
     };
-    let duid = fields.flag(10, "dhcp-client-id")?;
-    if duid && !dhcp4 {
-        return Err(place.error(Problem::Value("a client identifier (dhcp-client-id) without dhcp4".to_owned())));
-    }
+    let duid = match fields.take(10, "dhcp_client_id") {
+        Some(item) if !dhcp4 => return Err(item.place.error(Problem::Value("it goes with dhcp4 only".to_owned()))),
+        Some(item) => item.flag()?,
+        None => false,
+    };
     fields.finish(ext)?;
     Ok(Link { kind, addresses, dhcp4, duid, slaac, dhcp6, routes, dns, search, mtu })
 }

@@ -244,6 +244,14 @@ fn errors_in_the_network() {
             "node1.toml:5: network[0].routes[0].to: 192.0.2.1/24 has host bits set; a route leads to a network",
         ),
         ("match = { any = true }\nslaac = true\nmtu = 576", "node1.toml:6: network[0].mtu: 576, want 1280 to 65535"),
+        (
+            "match = { any = true }\ndhcp_client_id = \"duid\"",
+            "node1.toml:5: network[0].dhcp_client_id: it goes with dhcp4 only",
+        ),
+        (
+            "match = { any = true }\ndhcp4 = true\ndhcp_client_id = \"uuid\"",
+            "node1.toml:6: network[0].dhcp_client_id: give \"duid\" (RFC 4361) or \"mac\", the hardware address",
+        ),
         ("match = { any = true }\nmtu = 70000", "node1.toml:5: network[0].mtu: 70000, want 68 to 65535"),
         ("match = { any = true }\nroute = []", "node1.toml:5: network[0].route: unknown key; did you mean routes?"),
         (

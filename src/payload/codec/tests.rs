@@ -30,6 +30,18 @@ fn link(kind: LinkKind) -> Link {
     }
 }
 
+/// Readers of before refuse the item: with another client identifier they would get another lease.
+#[test]
+fn a_client_identifier_by_duid_goes_with_dhcp4_only() {
+    let kind = || LinkKind::Physical(Match::AnyWithCarrier);
+    let links = |dhcp4| [Link { dhcp4, duid: true, ..link(kind()) }];
+    let bytes = Link::encode_all(&links(true));
+    assert!(bytes.ends_with(b"\x03\xf5\x0a\xf5"), "{bytes:02x?}");
+    assert_eq!(Link::decode_all(&bytes).unwrap(), links(true));
+    let error = Link::decode_all(&Link::encode_all(&links(false))).unwrap_err().to_string();
+    assert!(error.contains("network[0].dhcp_client_id") && error.contains("it goes with dhcp4 only"), "{error}");
+}
+
 /// Readers of before ignore the entry. If this test fails, do not change it: you have changed version 1.
 #[test]
 fn how_a_node_was_let_in_stands_below_the_keys_that_a_reader_has_to_know() {
