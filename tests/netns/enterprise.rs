@@ -20,10 +20,10 @@ fn prefix(text: &str) -> Prefix {
 
 const UUID: &str = "00010203-0405-0607-0809-0a0b0c0d0e0f";
 /// DUID-UUID (RFC 6355) of that.
-const DUID: &str = "00:04:00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f";
+pub(super) const DUID: &str = "00:04:00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f";
 
 /// A root whose SMBIOS has the UUID.
-fn root_with_uuid() -> tempfile::TempDir {
+pub(super) fn root_with_uuid() -> tempfile::TempDir {
     let root = root(&[]);
     let id = root.path().join("sys/class/dmi/id");
     fs::create_dir_all(&id).unwrap();

@@ -13,6 +13,7 @@ use imprint::plan::LinkConfig;
 use nix::mount::{MsFlags, mount};
 
 use super::dhcp::{dhcp, one, serve};
+use super::enterprise::{DUID, root_with_uuid};
 use super::network::{config, configure, only, root};
 use super::rooms::{ALONE, alone};
 use crate::{index, ip, later, veth};
@@ -64,12 +65,26 @@ impl Drop for Networkd {
 
 #[test]
 fn networkd_goes_on_with_the_lease() {
+    goes_on(dhcp());
+}
+
+/// The same with the machine's DUID, which networkd is told byte for byte: it would make another one of its own.
+#[test]
+fn networkd_goes_on_with_the_lease_of_a_duid() {
+    let lease = goes_on(LinkConfig { duid: true, ..dhcp() });
+    let duid = DUID.replace(':', "");
+    assert!(lease.lines().any(|line| line.starts_with("CLIENTID=ff") && line.ends_with(&duid)), "{lease}");
+}
+
+/// Returns what networkd has saved of the lease.
+#[track_caller]
+fn goes_on(config: LinkConfig) -> String {
     veth();
     folders_of_the_next_stage();
     // Fifty-one addresses to choose from: only the client identifier makes it the same one.
     let _server = serve("--dhcp-range=192.0.2.100,192.0.2.150,255.255.255.0,1h --dhcp-option=6,192.0.2.53");
-    let root = root(&[]);
-    let plan = only(dhcp());
+    let root = root_with_uuid();
+    let plan = only(config);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     assert!(race.next(later(), &mut |_| ()).unwrap());
     let network = race.network().unwrap();
@@ -94,6 +109,7 @@ fn networkd_goes_on_with_the_lease() {
     // One default route, which networkd manages, and not beside it one that nobody does.
     let routes = ip("-4 route show default");
     assert!(routes.lines().count() == 1 && routes.contains("proto dhcp"), "{routes}");
+    lease
 }
 
 #[test]
