@@ -144,6 +144,8 @@ const MOST: u64 = 1 << 20;
 struct Lookups {
     port: u16,
     settings: Arc<Settings>,
+    /// A server that has answered: it is asked first for the next name.
+    alive: Option<SocketAddr>,
     deadline: Deadline,
     /// The names that are still to be asked for, the last one first.
     names: Vec<String>,
@@ -182,6 +184,7 @@ impl Lookups {
         let mut lookups = Lookups {
             port,
             settings: Arc::new(settings),
+            alive: None,
             deadline,
             names,
             name: String::new(),
@@ -216,13 +219,18 @@ impl Lookups {
     fn spawn(&self, kind: Kind) -> std::io::Result<()> {
         let (settings, stop, sender) = (self.settings.clone(), self.stop.clone(), self.channel.0.clone());
         let (name, round, deadline) = (self.name.clone(), self.round, self.deadline);
+        let mut servers = settings.servers.clone();
+        if let Some(place) = servers.iter().position(|server| Some(*server) == self.alive) {
+            servers.swap(0, place);
+        }
+        if servers.is_empty() {
+            // resolv.conf(5): it is the one of this machine.
+            servers.push((Ipv4Addr::LOCALHOST, PORT).into());
+        }
         let look_up = move || {
-            let local = [SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))];
-            // resolv.conf(5): without name servers it is the one of this machine.
-            let servers = if settings.servers.is_empty() { &local[..] } else { &settings.servers };
             let until = Until { stop: stop.as_fd(), deadline, tcp: settings.tcp };
             // Once there is a connection, nobody wants to know any more.
-            let _ = sender.send((round, kind, ask(servers, &name, kind, until)));
+            let _ = sender.send((round, kind, ask(&servers, &name, kind, until)));
         };
         std::thread::Builder::new().name("resolve".to_owned()).stack_size(STACK).spawn(look_up).map(drop)
     }
@@ -259,8 +267,8 @@ impl Lookups {
                 found.extend(addresses.map(|address: IpAddr| SocketAddr::new(address, self.port)));
                 self.found = true;
             }
-            Outcome::None(..) => {
-                self.answered = true;
+            Outcome::None(server, _) => {
+                (self.answered, self.alive) = (true, Some(server));
                 if !self.names.is_empty() {
                     self.patience = self.patience.at_most(OTHER_FAMILY);
                 }

@@ -143,6 +143,54 @@ fn what_each_server_said_is_known_at_the_end() {
     assert!(matches!(asks(&[]), Outcome::Failed(all) if all.is_empty()));
 }
 
+/// Attack: somebody who has read the question answers it before the server does, from an address or a port of his own.
+#[test]
+fn an_answer_from_elsewhere_is_ignored() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        let question = &buffer[..length];
+        let forged = answer_with(question, [0x81, 0x80], &[(ASKED, 1, &[203, 0, 113, 9])]);
+        for own in ["127.0.0.1:0", "127.0.0.2:0"] {
+            UdpSocket::bind(own).unwrap().send_to(&forged, from).unwrap();
+        }
+        socket.send_to(&good(question), from).unwrap();
+    });
+    let stop = EventFd::new().unwrap();
+    let outcome = ask(&[address], NAME, Kind::A, until(&stop));
+    thread.join().unwrap();
+    assert!(finds(&outcome), "{outcome:?}");
+}
+
+/// Whoever does not read the question has to guess its number and its port (RFC 5452 §4).
+#[test]
+fn numbers_and_ports_differ() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        for _ in 0..8 {
+            let mut buffer = [0; 512];
+            let (length, from) = socket.recv_from(&mut buffer).unwrap();
+            socket.send_to(&good(&buffer[..length]), from).unwrap();
+            seen.push((u16::from_be_bytes([buffer[0], buffer[1]]), from.port()));
+        }
+        seen
+    });
+    let stop = EventFd::new().unwrap();
+    for _ in 0..8 {
+        assert!(finds(&ask(&[address], NAME, Kind::A, until(&stop))));
+    }
+    let (mut numbers, mut ports): (Vec<u16>, Vec<u16>) = thread.join().unwrap().into_iter().unzip();
+    for seen in [&mut numbers, &mut ports] {
+        seen.sort_unstable();
+        seen.dedup();
+        assert!(seen.len() > 4, "{seen:?}");
+    }
+}
+
 /// A circle of aliases over several answers ends.
 #[test]
 fn aliases_do_not_go_on_for_ever() {

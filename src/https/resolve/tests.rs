@@ -196,6 +196,24 @@ fn another_server_is_asked() {
     }
 }
 
+/// A dead server delays the first name of a search list, and none of the others.
+#[test]
+fn the_server_that_answers_is_asked_first_for_the_next_name() {
+    let good = Server::start(|question| match asked(question).0.as_str() {
+        "est" => both(question),
+        _ => code(question, 3),
+    });
+    let dead = Server::start(|_| Vec::new());
+    let search = ["a.example", "b.example", "c.example", "d.example"];
+    assert_eq!(
+        whole(look_up(settings(&[&dead, &good], &search), "est").unwrap()),
+        sockets(&["2001:db8::7", "192.0.2.7"])
+    );
+    // Twice for each family of the first name at most: it has half a second to itself, and a busy machine may be slow.
+    assert!(dead.asked() <= 4);
+    assert_eq!(good.asked(), 10);
+}
+
 #[test]
 fn each_failure_is_one_line_with_what_each_server_said() {
     let said = |serve: Serve, search: &[&str], name: &str| {
