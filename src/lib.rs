@@ -61,6 +61,7 @@ pub mod confidential;
 pub mod smbios;
 pub mod neighbour;
 pub mod dns;
+pub mod dhcp6;
 pub mod dhcp4;
 pub mod netlink;
 pub mod port;
