@@ -5,14 +5,17 @@
 //! Nobody vouches for a server: any machine on the link may answer.
 
 mod duid;
+mod lease;
 pub mod message;
+mod words;
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use crate::payload::{DnsName, HostName};
+use crate::payload::HostName;
 use crate::shown::Printable;
 pub use duid::{Duid, Identity, iaid};
+pub use lease::{Information, Lease, Server};
 use message::{Answer, Dropped, Given, Kind, Question, Status};
 
 /// The node that asks.
@@ -22,64 +25,6 @@ pub struct Asker {
     pub identity: Identity,
     /// The host name that the node wants.
     pub hostname: Option<HostName>,
-}
-
-/// A server that has answered.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Server {
-    /// Its identifier.
-    pub duid: Duid,
-    /// Where its answer came from: itself, or a relay.
-    pub from: Ipv6Addr,
-}
-
-/// A lease that a server gave.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Lease {
-    /// The address. DHCPv6 says nothing of its network.
-    pub address: Ipv6Addr,
-    /// The server that gave the lease.
-    pub server: Server,
-    /// Name servers.
-    pub dns: Vec<Ipv6Addr>,
-    /// Search domains.
-    pub search: Vec<DnsName>,
-    /// For how many seconds new connections may use the address; `u32::MAX`: for ever.
-    pub preferred: u32,
-    /// How long the lease lasts, in seconds; `u32::MAX`: for ever.
-    pub valid: u32,
-    /// When the lease was given, since boot.
-    pub bound: Duration,
-    /// T1, from `bound` on: the client may then ask the server for more time.
-    pub renew: Duration,
-    /// T2, from `bound` on: the client may then ask any server.
-    pub rebind: Duration,
-}
-
-impl Lease {
-    /// When to ask for more time, since boot.
-    pub fn renew_at(&self) -> Duration {
-        self.bound.saturating_add(self.renew)
-    }
-
-    /// When the lease ends unless it is renewed, since boot.
-    pub fn ends_at(&self) -> Duration {
-        match self.valid {
-            u32::MAX => Duration::MAX,
-            seconds => self.bound.saturating_add(Duration::from_secs(seconds.into())),
-        }
-    }
-}
-
-/// What a server told without giving an address.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Information {
-    /// Name servers.
-    pub dns: Vec<Ipv6Addr>,
-    /// Search domains.
-    pub search: Vec<DnsName>,
-    /// When to ask again, since boot.
-    pub until: Duration,
 }
 
 /// What a message led to.
@@ -126,8 +71,6 @@ const REQUESTS_OF_SEVERAL: u32 = 2;
 const DECLINES: u32 = 2;
 /// The most servers that are told apart.
 const MOST_SERVERS: usize = 8;
-/// RFC 8415 §21.23: IRT_DEFAULT, IRT_MINIMUM.
-const REFRESH: (u32, u32) = (86_400, 600);
 
 /// A client that wants one address, or information, on one link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -365,10 +308,7 @@ impl Client {
                     return Ok(None);
                 }
                 self.begin(Stage::Informed(from), Duration::MAX);
-                let (default, least) = REFRESH;
-                let seconds = answer.refresh.unwrap_or(default).max(least);
-                let until = now.saturating_add(Duration::from_secs(seconds.into()));
-                Ok(Some(Event::Informed(Information { dns: answer.dns, search: answer.search, until })))
+                Ok(Some(Event::Informed(Information::of(answer, now))))
             }
             Stage::Solicit | Stage::Request(_) | Stage::Renew { .. } => self.replied(server, answer, now),
             Stage::Bound(..) | Stage::Informed(_) => Err(Dropped::Unasked),
@@ -385,7 +325,7 @@ impl Client {
         let status = match self.granted(&answer, held)? {
             Grant::Given(given, t1, t2) => {
                 self.begin(Stage::Bound(given.address, server.from), Duration::MAX);
-                return Ok(Some(Event::Bound(lease(given, (t1, t2), server, answer, now))));
+                return Ok(Some(Event::Bound(Lease::of(given, (t1, t2), server, answer, now))));
             }
             Grant::Refused(status) => status,
         };
@@ -424,7 +364,7 @@ impl Client {
         if association.t2 > 0 && association.t1 > association.t2 {
             return Err(Dropped::Timers);
         }
-        let usable = |given: &&Given| given.valid > 0 && given.preferred <= given.valid && is_host(given.address);
+        let usable = |given: &&Given| given.valid > 0 && given.preferred <= given.valid && lease::is_host(given.address);
         let all = || association.addresses.iter().filter(usable);
         let given = all().find(|given| Some(given.address) == held).or_else(|| all().next());
         match given {
@@ -510,40 +450,6 @@ impl Client {
         }
     }
 
-    /// The client's state in words.
-    pub fn state(&self) -> String {
-        let mut state = match &self.stage {
-            Stage::Solicit if self.solicits == 0 => "about to ask".to_owned(),
-            Stage::Solicit => format!("{} SOLICIT sent, no ADVERTISE", self.solicits),
-            Stage::Request(Offer { address, server, .. }) => {
-                format!("ADVERTISE of {address} by {}, {} REQUEST sent, no answer", server.from, self.sent)
-            }
-            Stage::Renew { address, server: Some(_), .. } => {
-                format!("{} RENEW sent to keep {address}, no answer", self.sent)
-            }
-            Stage::Renew { address, .. } => format!("{} REBIND sent to keep {address}, no answer", self.sent),
-            Stage::Decline(address, _) => format!("{} DECLINE of {address} sent", self.sent),
-            Stage::Inform => format!("{} INFORMATION-REQUEST sent, no REPLY", self.sent),
-            Stage::Bound(address, from) => format!("{address} by {from}"),
-            Stage::Informed(from) => format!("information by {from}"),
-        };
-        if let Some(address) = &self.taken {
-            state.push_str(&format!(", another machine has {address}"));
-        }
-        if let Some((from, name, words)) = &self.refusal {
-            let words = if words.is_empty() { String::new() } else { format!(": \"{words}\"") };
-            state.push_str(&format!(", last refusal by {from}: {name}{words}"));
-        }
-        if let Some((from, asked)) = &self.deaf {
-            state.push_str(&format!(", no answer by {from} to {asked} REQUEST"));
-        }
-        for (position, (why, count)) in self.dropped.iter().enumerate() {
-            let comma = if position == 0 { ", dropped: " } else { ", " };
-            state.push_str(&format!("{comma}{count} {why}"));
-        }
-        state
-    }
-
     /// RFC 8415 §16.1: each exchange has another one.
     fn xid(&self) -> [u8; 3] {
         let start = self.random.first_chunk().copied().map_or(0, u32::from_le_bytes);
@@ -570,33 +476,6 @@ const USE_MULTICAST: u16 = 5;
 /// Words from the network must neither flood the console that shows them nor control it.
 fn refusal(from: Ipv6Addr, status: &Status) -> (Ipv6Addr, String, Printable) {
     (from, status.name(), Printable::up_to(&status.words, 80))
-}
-
-/// Whether a host can have this address from a server.
-fn is_host(address: Ipv6Addr) -> bool {
-    !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_unicast_link_local())
-}
-
-fn lease(given: Given, (t1, t2): (u32, u32), server: Server, answer: Answer, now: Duration) -> Lease {
-    // RFC 8415 §21.4: where the server leaves it to the client, half and four fifths of the preferred lifetime. A time that is
-    // never, or after the end of the lease, is no time to ask for more.
-    let basis = if given.preferred > 0 { given.preferred } else { given.valid };
-    let within = |timer: u32, or: u32| if (1..given.valid).contains(&timer) { timer } else { or }.max(1);
-    let renew = within(t1, basis / 2);
-    let rebind = within(t2, basis.saturating_sub(basis / 5)).max(renew);
-    // As in DHCPv4: a lease of less than a minute is of no use, because the kernel would take the address away during the check-in.
-    let valid = given.valid.max(60);
-    Lease {
-        address: given.address,
-        server,
-        dns: answer.dns,
-        search: answer.search,
-        preferred: if given.preferred == 0 { 0 } else { given.preferred.max(60).min(valid) },
-        valid,
-        bound: now,
-        renew: Duration::from_secs(renew.into()),
-        rebind: Duration::from_secs(rebind.into()),
-    }
 }
 
 #[cfg(test)]
