@@ -38,8 +38,10 @@ pub struct LinkConfig {
     pub addresses: Vec<Prefix>,
     /// Ask for an address by DHCPv4.
     pub dhcp4: bool,
-    /// Take addresses from router advertisements.
+    /// Take addresses from router advertisements, and ask by DHCPv6 for what they say that it has.
     pub slaac: bool,
+    /// Ask for an address by DHCPv6, whatever routers say.
+    pub dhcp6: bool,
     /// Static routes.
     pub routes: Vec<Route>,
     /// Name servers.
@@ -59,7 +61,7 @@ impl NetworkPlan {
 impl LinkConfig {
     /// Whether the link gets an IPv6 address in any way.
     pub fn has_ipv6(&self) -> bool {
-        self.slaac || self.addresses.iter().any(|prefix| prefix.address().is_ipv6())
+        self.slaac || self.dhcp6 || self.addresses.iter().any(|prefix| prefix.address().is_ipv6())
     }
 
     /// Whether a DHCP server may set this MTU. The kernel disables IPv6 on a link with less than 1280 (RFC 8200 §5).
@@ -122,9 +124,6 @@ pub fn early(links: Vec<Link>, bootif: Option<&HardwareAddress>) -> Result<Netwo
 }
 
 fn one(link: Link, links: &[LinkFacts], bootif: Option<&HardwareAddress>) -> Result<LinkPlan, PlanError> {
-    if link.dhcp6 {
-        return Err(unsupported("DHCPv6", "give a static IPv6 address, or slaac = true"));
-    }
     let matching = match link.kind {
         LinkKind::Physical(Match::BootIf) => {
             Match::Mac(bootif.cloned().ok_or_else(|| PlanError::NoBootIf { have: joined(links, ", ") })?)
@@ -143,6 +142,7 @@ fn one(link: Link, links: &[LinkFacts], bootif: Option<&HardwareAddress>) -> Res
             addresses: link.addresses,
             dhcp4: link.dhcp4,
             slaac: link.slaac,
+            dhcp6: link.dhcp6,
             routes: link.routes,
             dns: link.dns,
             search: link.search,

@@ -69,6 +69,7 @@ fn frozen_node() {
             ..LinkConfig::default()
         },
         lease: None,
+        six: Default::default(),
         learned: Vec::new(),
         dns: Vec::new(),
         search: Vec::new(),

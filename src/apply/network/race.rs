@@ -14,6 +14,7 @@ use super::kernel::Kernel;
 use super::report::{Carrier, LinkReport};
 use super::{AppliedLink, Network, NetworkError, packet, resolv};
 use crate::facts::{self, LinkFacts, Udev};
+use crate::machine;
 use crate::neighbour;
 use crate::netlink::Netlink;
 use crate::netlink::message::{Answer, GROUP_IPV6_ADDRESS, GROUP_LINK, GROUP_ND_OPTIONS, LinkMessage};
@@ -37,6 +38,8 @@ pub struct Race<'a> {
     plan: &'a NetworkPlan,
     hostname: Option<&'a HostName>,
     root: &'a Path,
+    /// The machine's own UUID, by which DHCPv6 knows it.
+    uuid: Option<[u8; 16]>,
     begun: Duration,
     news: Netlink,
     kernel: Kernel,
@@ -95,6 +98,7 @@ impl<'a> Race<'a> {
             plan,
             hostname,
             root,
+            uuid: machine::dmi(root).uuid,
             begun: since_boot(),
             // Opened before any link goes up, so that no change is missed.
             news: Netlink::open(GROUP_LINK | GROUP_IPV6_ADDRESS | GROUP_ND_OPTIONS).map_err(NetworkError::Netlink)?,
@@ -312,6 +316,7 @@ impl<'a> Race<'a> {
             any: wanted.matching == Match::AnyWithCarrier,
             servers: self.plan.servers.clone(),
             hostname: self.hostname.cloned(),
+            uuid: self.uuid,
             for_a_while: self.stop.is_some(),
         };
         self.contenders.push(Contender::new(entry, asked, link));
@@ -427,7 +432,7 @@ impl<'a> Race<'a> {
         fds.extend(self.stop.map(|stop| PollFd::new(stop, PollFlags::POLLIN)));
         fds.extend(self.udev.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for socket in self.contenders.iter().filter(|link| look.concerns(link)).flat_map(Contender::sockets) {
-            fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+            fds.push(PollFd::new(socket, PollFlags::POLLIN));
         }
         sys::poll(&mut fds, deadline).map(drop).map_err(NetworkError::Wait)
     }

@@ -22,6 +22,7 @@ fn link(name: &str, config: LinkConfig) -> AppliedLink {
         mtu: 1500,
         config,
         lease: None,
+        six: Default::default(),
         learned: vec![],
         dns: vec![],
         search: vec![],
