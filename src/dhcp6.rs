@@ -423,10 +423,10 @@ impl Client {
 
     /// A server did not keep its offer, or refuses. Another one that has offered is asked at once.
     fn give_up(&mut self, server: &Duid, now: Duration) {
-        match self.failed.iter_mut().find(|(known, _)| known == server) {
-            Some((_, failures)) => *failures = failures.saturating_add(1),
-            None if self.failed.len() < MOST_SERVERS => self.failed.push((server.clone(), 1)),
-            None => {}
+        if let Some((_, failures)) = self.failed.iter_mut().find(|(known, _)| known == server) {
+            *failures = failures.saturating_add(1);
+        } else if self.failed.len() < MOST_SERVERS {
+            self.failed.push((server.clone(), 1));
         }
         self.offers.retain(|offer| offer.server.duid != *server);
         let next = self.best().map_or(Stage::Solicit, Stage::Request);

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use crate::dhcp6::Identity;
 use crate::payload::{DnsName, HardwareAddress, Prefix, Route};
 
 /// A link and what it is to have.
@@ -26,6 +27,12 @@ pub struct LinkFile<'a> {
     pub dhcp4: bool,
     /// Take addresses from router advertisements.
     pub slaac: bool,
+    /// Ask for an address by DHCPv6, whatever routers say.
+    pub dhcp6: bool,
+    /// Who asks by DHCPv6. `None`: whoever the network manager takes itself for.
+    pub identity: Option<&'a Identity>,
+    /// Routers say that addresses are to be had by DHCPv6.
+    pub managed: bool,
     /// Static addresses.
     pub addresses: &'a [Prefix],
     /// Static routes.
@@ -34,6 +41,13 @@ pub struct LinkFile<'a> {
     pub dns: &'a [IpAddr],
     /// Search domains.
     pub search: &'a [DnsName],
+}
+
+impl LinkFile<'_> {
+    /// Whether router advertisements are taken. DHCPv6 gives no routes, so they are with it, too.
+    fn asks_routers(&self) -> bool {
+        self.slaac || self.dhcp6
+    }
 }
 
 /// Appends a line. Writing to a String cannot fail.
@@ -61,9 +75,15 @@ pub fn unit(link: &LinkFile<'_>) -> String {
         line!(text, "\n[Link]\nMTUBytes={mtu}");
     }
     line!(text, "\n[Network]");
-    line!(text, "DHCP={}", if link.dhcp4 { "ipv4" } else { "no" });
-    line!(text, "IPv6AcceptRA={}", if link.slaac { "yes" } else { "no" });
-    if link.dhcp4 {
+    let dhcp = match (link.dhcp4, link.dhcp6) {
+        (true, true) => "yes",
+        (true, _) => "ipv4",
+        (_, true) => "ipv6",
+        _ => "no",
+    };
+    line!(text, "DHCP={dhcp}");
+    line!(text, "IPv6AcceptRA={}", if link.asks_routers() { "yes" } else { "no" });
+    if link.dhcp4 || link.dhcp6 || link.managed && link.slaac {
         // networkd keeps the address while it asks for the lease again.
         line!(text, "KeepConfiguration=dhcp");
     }
@@ -91,8 +111,23 @@ pub fn unit(link: &LinkFile<'_>) -> String {
         let takes = link.mtu.is_none() && link.instead_of_dhcp.is_none();
         line!(text, "UseMTU={}", if takes { "yes" } else { "no" });
     }
-    if link.slaac {
+    if let Some(Identity { duid, iaid }) = link.identity.filter(|_| link.asks_routers()) {
+        // By default networkd takes a DUID from the machine ID, and an IAID from the link's name: another client to the server.
+        let (kind, rest) = duid.parts();
+        let rest = crate::hex::separated(rest, ":");
+        line!(text, "\n[DHCPv6]\nDUIDType={kind}\nDUIDRawData={rest}\nIAID={iaid}\nUseDomains=yes");
+        if link.dhcp6 {
+            line!(text, "WithoutRA=solicit");
+        }
+    }
+    if link.asks_routers() {
         line!(text, "\n[IPv6AcceptRA]\nUseDomains=yes");
+        if link.dhcp6 {
+            line!(text, "DHCPv6Client=always");
+        }
+        if !link.slaac {
+            line!(text, "UseAutonomousPrefix=no");
+        }
     }
     text
 }
@@ -133,16 +168,22 @@ pub fn keyfile(link: &LinkFile<'_>) -> String {
     if method != "disabled" {
         family(&mut text, link, false);
     }
-    let method = match (link.slaac, six) {
-        (true, _) => "auto",
-        (_, true) => "manual",
+    let method = match (link.slaac, link.dhcp6, six) {
+        (true, ..) => "auto",
+        // With "dhcp" NetworkManager takes no routes from routers; with "auto" it asks by DHCPv6 where a router says so.
+        (_, true, _) if link.managed => "auto",
+        (_, true, _) => "dhcp",
+        (.., true) => "manual",
         _ => "link-local",
     };
     line!(text, "\n[ipv6]\nmethod={method}");
-    if link.slaac {
+    if method == "auto" {
         // The kernel made the SLAAC address from the hardware address (net/ipv6/addrconf.c); with eui64 NetworkManager
         // makes the same one.
         line!(text, "addr-gen-mode=eui64");
+    }
+    if let Some(Identity { duid, iaid }) = link.identity.filter(|_| link.asks_routers()) {
+        line!(text, "dhcp-duid={duid}\ndhcp-iaid={iaid}");
     }
     if method != "link-local" {
         family(&mut text, link, true);

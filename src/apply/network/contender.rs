@@ -259,8 +259,8 @@ impl Contender {
     /// Records what the kernel says of the leased IPv6 address. If another machine has it, the server is told.
     fn addresses6(&mut self, all: &[Address6], kernel: &mut Kernel) -> Result<(), NetworkError> {
         let mine = all.iter().filter(|address| address.index == self.facts.index);
-        let onto = self.onto6();
         let mut six = std::mem::take(&mut self.six);
+        let onto = self.onto6();
         let taken = six.addresses(&onto, mine);
         let done = if taken { six.lose(onto.on, onto.before, kernel) } else { Ok(()) };
         self.six = six;
