@@ -74,6 +74,11 @@ impl Addresses {
         }
     }
 
+    /// One more address to try.
+    pub(super) fn also(&mut self, address: SocketAddr) {
+        if address.is_ipv6() { &mut self.ipv6 } else { &mut self.ipv4 }.push_back(address);
+    }
+
     /// Whether there may be another address to try, now or later.
     pub(super) fn more(&self) -> bool {
         self.given.len() < MAX_ADDRESSES && (!self.is_empty() || self.under_way())

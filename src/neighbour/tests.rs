@@ -87,7 +87,7 @@ fn a_name_server_that_is_known_on_its_link_only() {
     let option = "19030000000002 58fe800000000000000000000000000001".replace(' ', "");
     let header = "0a00180003000000860000000000000 0".replace(' ', "");
     let heard = user_options(&bytes(&format!("{header}{option}"))).unwrap();
-    assert_eq!((heard.index, &heard.dns[..]), (3, &[v6("fe80::1")][..]));
+    assert_eq!((heard.index, &heard.dns[..]), (3, &[(v6("fe80::1"), 600)][..]));
 }
 
 #[test]

@@ -412,6 +412,7 @@ impl<'a> Race<'a> {
         let links: Vec<AppliedLink> =
             self.contenders.iter().filter(|link| link.is_used()).map(Contender::applied).collect();
         let (mut dns, mut search) = (Vec::new(), Vec::new());
+        let nat64: Vec<_> = links.iter().flat_map(|link| link.six.nat64.iter().copied()).collect();
         for link in &links {
             link.all_dns().for_each(|server| {
                 if !dns.contains(&server) {
@@ -424,7 +425,7 @@ impl<'a> Race<'a> {
                 }
             });
         }
-        resolv::write(self.root, &dns, &search)
+        resolv::write(self.root, &dns, &search, &nat64)
     }
 
     fn wait(&self, look: Look, deadline: Deadline) -> Result<(), NetworkError> {
