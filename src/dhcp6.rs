@@ -364,7 +364,8 @@ impl Client {
         if association.t2 > 0 && association.t1 > association.t2 {
             return Err(Dropped::Timers);
         }
-        let usable = |given: &&Given| given.valid > 0 && given.preferred <= given.valid && lease::is_host(given.address);
+        let usable =
+            |given: &&Given| given.valid > 0 && given.preferred <= given.valid && lease::is_host(given.address);
         let all = || association.addresses.iter().filter(usable);
         let given = all().find(|given| Some(given.address) == held).or_else(|| all().next());
         match given {

@@ -119,7 +119,11 @@ impl Question<'_> {
             Kind::Information => &[DNS, SEARCH, REFRESH, INF_MAX_RT],
             _ => &[DNS, SEARCH, SOL_MAX_RT],
         };
-        option(&mut bytes, OPTION_REQUEST, wants.iter().flat_map(|code| code.to_be_bytes()).collect::<Vec<_>>().as_slice());
+        option(
+            &mut bytes,
+            OPTION_REQUEST,
+            wants.iter().flat_map(|code| code.to_be_bytes()).collect::<Vec<_>>().as_slice(),
+        );
         if let Some(name) = self.hostname {
             // RFC 4704 §4: the server is to make the AAAA record. A name without a domain has no final zero.
             let mut fqdn = vec![1];
@@ -209,7 +213,8 @@ pub struct Status {
 impl Status {
     /// The name of the code.
     pub fn name(&self) -> String {
-        let names = ["Success", "UnspecFail", "NoAddrsAvail", "NoBinding", "NotOnLink", "UseMulticast", "NoPrefixAvail"];
+        let names =
+            ["Success", "UnspecFail", "NoAddrsAvail", "NoBinding", "NotOnLink", "UseMulticast", "NoPrefixAvail"];
         names.get(usize::from(self.code)).map_or_else(|| format!("status {}", self.code), |name| (*name).to_owned())
     }
 }

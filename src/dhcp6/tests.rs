@@ -231,7 +231,8 @@ fn it_asks_again_less_and_less_often() {
 fn a_server_may_slow_its_clients_down_within_bounds() {
     for (seconds, longest) in [(59, 8), (60, 60), (3600, 120), (86_400, 120), (86_401, 8)] {
         let (mut client, solicit) = asking();
-        let slow = DhcpOption::Unknown(v6::UnknownOption::new(OptionCode::SolMaxRt, u32::to_be_bytes(seconds).to_vec()));
+        let slow =
+            DhcpOption::Unknown(v6::UnknownOption::new(OptionCode::SolMaxRt, u32::to_be_bytes(seconds).to_vec()));
         // RFC 8415 §18.2.9: it counts in an ADVERTISE without an address, too.
         let none = status(v6::Status::NoAddrsAvail, "pool is\nempty");
         client.push(from(1), &advertise(&solicit, &[none, slow]), second(0));
@@ -275,7 +276,10 @@ fn a_lease_is_renewed_by_its_server_and_then_by_any() {
     let longer = association(0, 0, &[given("2001:db8::6", 9, 9), given("2001:db8::5", 1000, 2000)]);
     let answer = by(9, &rebind, MessageType::Reply, &[longer]);
     let renewed = bound(&mut client, &answer, 201);
-    assert_eq!((renewed.address, renewed.valid, renewed.renew, renewed.rebind), (lease.address, 2000, second(500), second(800)));
+    assert_eq!(
+        (renewed.address, renewed.valid, renewed.renew, renewed.rebind),
+        (lease.address, 2000, second(500), second(800))
+    );
 }
 
 #[test]

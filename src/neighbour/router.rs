@@ -76,7 +76,8 @@ fn on_link(option: &[u8]) -> Option<(Prefix, u32)> {
     let (head, address) = option.split_first_chunk::<16>()?;
     let [_, _, length, flags, a, b, c, d, ..] = *head;
     let prefix = network((*address.first_chunk::<16>()?).into(), length)?;
-    let inner = matches!(prefix.address(), IpAddr::V6(network) if network.is_unicast_link_local() || network.is_multicast());
+    let inner =
+        matches!(prefix.address(), IpAddr::V6(network) if network.is_unicast_link_local() || network.is_multicast());
     (flags & ON_LINK != 0 && !inner).then_some((prefix, u32::from_be_bytes([a, b, c, d])))
 }
 
@@ -126,7 +127,9 @@ impl Routers {
         let before = self.all.iter().position(|router| router.from == new.from).map(|place| self.all.remove(place));
         // A router that is no way out leads to no NAT64 either.
         let mut nat64 = before.map(|router| router.nat64).unwrap_or_default();
-        nat64.retain(|(prefix, until)| *until > now && new.lifetime > 0 && !new.nat64.iter().any(|(other, _)| other == prefix));
+        nat64.retain(|(prefix, until)| {
+            *until > now && new.lifetime > 0 && !new.nat64.iter().any(|(other, _)| other == prefix)
+        });
         let fresh = new.nat64.iter().filter(|(_, seconds)| *seconds > 0 && new.lifetime > 0);
         nat64.extend(fresh.map(|(prefix, seconds)| (*prefix, after(now, *seconds))));
         nat64.truncate(MOST);

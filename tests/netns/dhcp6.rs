@@ -71,8 +71,11 @@ fn kea(folder: &Path, subnet: &str) -> String {
 /// radvd with these settings of its link.
 fn radvd(folder: &Path, settings: &str) -> String {
     let file = folder.join("radvd.conf");
-    fs::write(&file, format!("interface p0 {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; {settings} }};\n"))
-        .unwrap();
+    fs::write(
+        &file,
+        format!("interface p0 {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; {settings} }};\n"),
+    )
+    .unwrap();
     format!(
         "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; radvd -n -C {} -p {}/radvd.pid >{0}.log 2>&1 & sleep 0.2",
         file.display(),
@@ -197,7 +200,10 @@ fn why_there_is_no_address() {
         assert!(!race.next(deadline.at_most(PATIENCE / 60), &mut |_| ()).unwrap());
         let report = race.report()[0].to_string();
         if report.contains("lifetime 0") && report.contains("NoAddrsAvail") {
-            assert!(report.contains("DHCPv6: ") && report.contains("SOLICIT sent, no ADVERTISE, last refusal by fe80::"), "{report}");
+            assert!(
+                report.contains("DHCPv6: ") && report.contains("SOLICIT sent, no ADVERTISE, last refusal by fe80::"),
+                "{report}"
+            );
             return;
         }
         assert!(!deadline.expired(), "{report}");

@@ -216,7 +216,12 @@ impl Contender {
         if self.applied && self.carrier.is_some() {
             if config.addresses.iter().any(|prefix| prefix.address().is_ipv4()) {
                 self.gain(Way::Static4);
-            } else if config.addresses.is_empty() && !config.dhcp4 && !config.slaac && !config.dhcp6 && !self.is_doubtful() {
+            } else if config.addresses.is_empty()
+                && !config.dhcp4
+                && !config.slaac
+                && !config.dhcp6
+                && !self.is_doubtful()
+            {
                 self.gain(Way::Bare);
             }
         }

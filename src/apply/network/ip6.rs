@@ -62,8 +62,13 @@ impl Socket6 {
             Ok(_) => Ok(()),
             // The link went down, or its address has just gone.
             Err(
-                Errno::ENETDOWN | Errno::ENOBUFS | Errno::EAGAIN | Errno::ENETUNREACH | Errno::EADDRNOTAVAIL
-                | Errno::EHOSTUNREACH | Errno::ENODEV,
+                Errno::ENETDOWN
+                | Errno::ENOBUFS
+                | Errno::EAGAIN
+                | Errno::ENETUNREACH
+                | Errno::EADDRNOTAVAIL
+                | Errno::EHOSTUNREACH
+                | Errno::ENODEV,
             ) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -74,7 +79,8 @@ impl Socket6 {
         loop {
             let mut space = nix::cmsg_space!(libc::c_int);
             let mut slices = [IoSliceMut::new(buffer)];
-            let received = recvmsg::<SockaddrIn6>(self.fd.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty());
+            let received =
+                recvmsg::<SockaddrIn6>(self.fd.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty());
             let (length, from, hops) = match received {
                 Ok(received) => {
                     let hops = received.cmsgs().into_iter().flatten().find_map(|message| match message {
@@ -85,7 +91,9 @@ impl Socket6 {
                 }
                 Err(Errno::EAGAIN) => return Ok(None),
                 // Errors of earlier messages are told once.
-                Err(Errno::EINTR | Errno::ENETDOWN | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => {
+                Err(
+                    Errno::EINTR | Errno::ENETDOWN | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH,
+                ) => {
                     continue;
                 }
                 Err(errno) => return Err(errno.into()),

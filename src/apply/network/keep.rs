@@ -152,7 +152,8 @@ impl How {
                     }
                 }
                 let due = client.poll(since_boot()).send;
-                due.map_or(Ok(()), |packet| socket.send(broadcast, &packet)).map_err(|source| on.failed(DHCP, source))?;
+                due.map_or(Ok(()), |packet| socket.send(broadcast, &packet))
+                    .map_err(|source| on.failed(DHCP, source))?;
             }
             How::Six { socket, client } => {
                 for _ in 0..AT_ONCE {

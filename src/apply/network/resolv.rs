@@ -18,12 +18,7 @@ const MAX_LINKS: usize = 8;
 /// and the link stays: later stages of the boot expect the link.
 ///
 /// `nat64`: prefixes of a NAT64, for this agent's own connections.
-pub(super) fn write(
-    root: &Path,
-    dns: &[NameServer],
-    search: &[DnsName],
-    nat64: &[Prefix],
-) -> Result<(), NetworkError> {
+pub(super) fn write(root: &Path, dns: &[NameServer], search: &[DnsName], nat64: &[Prefix]) -> Result<(), NetworkError> {
     if dns.is_empty() && search.is_empty() && nat64.is_empty() {
         return Ok(());
     }
@@ -31,7 +26,8 @@ pub(super) fn write(
     let failed = |source| NetworkError::ResolvConf { path: path.clone(), source };
     let directory = path.parent().unwrap_or(root);
     std::fs::create_dir_all(directory).map_err(failed)?;
-    crate::apply::file::replace(directory, &name_of(&path), contents(dns, search, nat64).as_bytes(), 0o644).map_err(failed)
+    crate::apply::file::replace(directory, &name_of(&path), contents(dns, search, nat64).as_bytes(), 0o644)
+        .map_err(failed)
 }
 
 fn name_of(path: &Path) -> String {

@@ -153,11 +153,12 @@ impl Six {
         let now = since_boot();
         self.listen(onto.on, buffer, now)?;
         let config = onto.config;
-        let wanted = match (config.dhcp6 || config.slaac && self.routers.managed(), config.slaac && self.routers.other()) {
-            (true, _) => Some(Wanted::Address),
-            (_, true) => Some(Wanted::Information),
-            _ => None,
-        };
+        let wanted =
+            match (config.dhcp6 || config.slaac && self.routers.managed(), config.slaac && self.routers.other()) {
+                (true, _) => Some(Wanted::Address),
+                (_, true) => Some(Wanted::Information),
+                _ => None,
+            };
         if let (Some(wanted), Some(own), Some(asker), true) = (wanted, self.own, &onto.asker, onto.carrier) {
             if self.socket.is_none() {
                 self.socket = Some(Socket6::dhcp(onto.on, own).map_err(|source| onto.on.failed(DHCP6, source))?);
@@ -172,7 +173,9 @@ impl Six {
         let asks = self.client.as_ref().map(|(_, asks, _)| *asks);
         let client = match wanted {
             Wanted::Address if self.lease.is_none() && asks != Some(Wanted::Address) => Client::new,
-            Wanted::Information if self.information.is_none() && self.lease.is_none() && asks.is_none() => Client::informing,
+            Wanted::Information if self.information.is_none() && self.lease.is_none() && asks.is_none() => {
+                Client::informing
+            }
             _ => return,
         };
         self.client = Some((client(asker.clone(), random(), now), wanted, now));

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{HEADER, IFA_ADDRESS, IFA_F_NOPREFIXROUTE, IFA_FLAGS, IFA_LOCAL, IFF_UP, IFLA_MTU, RT_SCOPE_LINK, RTM_NEWADDR, RTM_NEWLINK};
+use super::{
+    HEADER, IFA_ADDRESS, IFA_F_NOPREFIXROUTE, IFA_FLAGS, IFA_LOCAL, IFF_UP, IFLA_MTU, RT_SCOPE_LINK, RTM_NEWADDR,
+    RTM_NEWLINK,
+};
 use crate::payload::{Prefix, Route};
 
 // include/uapi/linux/netlink.h
