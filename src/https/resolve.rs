@@ -7,12 +7,12 @@
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::error::{HttpsError, Unresolved};
-use crate::payload::{DnsName, HttpsUrl, UrlHost};
+use crate::payload::{DnsName, HttpsUrl, InterfaceName, UrlHost};
 use crate::sys::{self, NoAddress};
 use crate::time::Deadline;
 
@@ -33,7 +33,7 @@ impl Addresses {
     /// come.
     pub(super) fn of(url: &HttpsUrl, deadline: Deadline) -> Result<Addresses, HttpsError> {
         let name = match url.host() {
-            UrlHost::Ip(address) => return Ok(Addresses::known(&[SocketAddr::new(*address, url.port())])),
+            UrlHost::Ip(address) => return Ok(Addresses::known(&[on_link(*address, url)])),
             UrlHost::Dns(name) => name,
         };
         let lookups = Lookups::begin(name, url.port(), deadline.at_most(RESOLVE));
@@ -109,6 +109,15 @@ impl Addresses {
             if address.is_ipv6() { &mut self.ipv6 } else { &mut self.ipv4 }.push_back(address);
         }
         true
+    }
+}
+
+/// An address of a URL, with the link that it is on. A link that there is not now has no number; the kernel then says what is wrong.
+fn on_link(address: IpAddr, url: &HttpsUrl) -> SocketAddr {
+    let number = |zone: &InterfaceName| nix::net::if_::if_nametoindex(zone.as_str()).ok();
+    match (address, url.zone().and_then(number)) {
+        (IpAddr::V6(address), Some(link)) => SocketAddrV6::new(address, url.port(), 0, link).into(),
+        _ => SocketAddr::new(address, url.port()),
     }
 }
 
