@@ -5,6 +5,7 @@
 //! nothing but a [`Strict`] one takes a [`SecretRequest`].
 
 mod error;
+pub(crate) mod nat64;
 pub mod pause;
 mod resolve;
 
@@ -314,6 +315,11 @@ fn connect(addresses: &mut Addresses, deadline: Deadline) -> Result<(TcpStream, 
             match connect::begin_tcp(address) {
                 Ok(socket) => trying.push((socket, address)),
                 Err(error) => {
+                    // No way out for IPv4, so the network may have a NAT64.
+                    if let (Some(nix::libc::ENETUNREACH), SocketAddr::V4(server)) = (error.raw_os_error(), address) {
+                        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+                        nat64::ways(server, &text).into_iter().for_each(|way| addresses.also(way));
+                    }
                     failed.push((address, error));
                     continue;
                 }

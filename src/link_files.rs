@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::duid;
+use crate::dhcp6::Identity;
 use crate::payload::{DnsName, HardwareAddress, Prefix, Route};
 
 /// A link and what it is to have.
@@ -29,6 +29,12 @@ pub struct LinkFile<'a> {
     pub client_id: Option<&'a [u8]>,
     /// Take addresses from router advertisements.
     pub slaac: bool,
+    /// Ask for an address by DHCPv6, whatever routers say.
+    pub dhcp6: bool,
+    /// Who asks by DHCPv6. `None`: whoever the network manager takes itself for.
+    pub identity: Option<&'a Identity>,
+    /// Routers say that addresses are to be had by DHCPv6.
+    pub managed: bool,
     /// Static addresses.
     pub addresses: &'a [Prefix],
     /// Static routes.
@@ -37,6 +43,13 @@ pub struct LinkFile<'a> {
     pub dns: &'a [IpAddr],
     /// Search domains.
     pub search: &'a [DnsName],
+}
+
+impl LinkFile<'_> {
+    /// Whether router advertisements are taken. DHCPv6 gives no routes, so they are with it, too.
+    fn asks_routers(&self) -> bool {
+        self.slaac || self.dhcp6
+    }
 }
 
 /// Appends a line. Writing to a String cannot fail.
@@ -64,9 +77,15 @@ pub fn unit(link: &LinkFile<'_>) -> String {
         line!(text, "\n[Link]\nMTUBytes={mtu}");
     }
     line!(text, "\n[Network]");
-    line!(text, "DHCP={}", if link.dhcp4 { "ipv4" } else { "no" });
-    line!(text, "IPv6AcceptRA={}", if link.slaac { "yes" } else { "no" });
-    if link.dhcp4 {
+    let dhcp = match (link.dhcp4, link.dhcp6) {
+        (true, true) => "yes",
+        (true, _) => "ipv4",
+        (_, true) => "ipv6",
+        _ => "no",
+    };
+    line!(text, "DHCP={dhcp}");
+    line!(text, "IPv6AcceptRA={}", if link.asks_routers() { "yes" } else { "no" });
+    if link.dhcp4 || link.dhcp6 || link.managed && link.slaac {
         // networkd keeps the address while it asks for the lease again.
         line!(text, "KeepConfiguration=dhcp");
     }
@@ -94,8 +113,20 @@ pub fn unit(link: &LinkFile<'_>) -> String {
         let takes = link.mtu.is_none() && link.instead_of_dhcp.is_none();
         line!(text, "UseMTU={}", if takes { "yes" } else { "no" });
     }
-    if link.slaac {
+    if let Some(identity) = link.identity.filter(|_| link.asks_routers()) {
+        line!(text, "\n[DHCPv6]\n{}\nUseDomains=yes", unit_identity(identity));
+        if link.dhcp6 {
+            line!(text, "WithoutRA=solicit");
+        }
+    }
+    if link.asks_routers() {
         line!(text, "\n[IPv6AcceptRA]\nUseDomains=yes");
+        if link.dhcp6 {
+            line!(text, "DHCPv6Client=always");
+        }
+        if !link.slaac {
+            line!(text, "UseAutonomousPrefix=no");
+        }
     }
     text
 }
@@ -103,15 +134,15 @@ pub fn unit(link: &LinkFile<'_>) -> String {
 /// systemd.network(5), section DHCPv4: the identifier in the parts that networkd makes it of. Its number of the interface is the four bytes
 /// as one number.
 fn unit_client_id(client_id: Option<&[u8]>) -> String {
-    let parts = client_id.and_then(duid::parts).and_then(|(iaid, duid)| Some((iaid, duid.split_first_chunk::<2>()?)));
-    let Some((iaid, (kind, raw))) = parts else { return "ClientIdentifier=mac".to_owned() };
-    let kind = if *kind == [0, 4] { "uuid" } else { "link-layer" };
-    let (iaid, raw) = (u32::from_be_bytes(iaid), in_colons(raw));
-    format!("ClientIdentifier=duid\nIAID={iaid}\nDUIDType={kind}\nDUIDRawData={raw}")
+    let identity = client_id.and_then(Identity::of_client_id);
+    identity.map_or_else(|| "ClientIdentifier=mac".to_owned(), |identity| format!("ClientIdentifier=duid\n{}", unit_identity(&identity)))
 }
 
-fn in_colons(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+/// The same parts for both protocols. By default networkd takes a DUID from the machine ID, and an IAID from the link's name: another
+/// client to the server.
+fn unit_identity(Identity { duid, iaid }: &Identity) -> String {
+    let (kind, raw) = duid.parts();
+    format!("IAID={iaid}\nDUIDType={kind}\nDUIDRawData={}", crate::hex::separated(raw, ":"))
 }
 
 /// nm-settings-keyfile(5), as of NetworkManager 1.30.
@@ -145,21 +176,27 @@ pub fn keyfile(link: &LinkFile<'_>) -> String {
     };
     line!(text, "\n[ipv4]\nmethod={method}");
     if link.dhcp4 {
-        line!(text, "dhcp-client-id={}", link.client_id.map_or_else(|| "mac".to_owned(), in_colons));
+        line!(text, "dhcp-client-id={}", link.client_id.map_or_else(|| "mac".to_owned(), |bytes| crate::hex::separated(bytes, ":")));
     }
     if method != "disabled" {
         family(&mut text, link, false);
     }
-    let method = match (link.slaac, six) {
-        (true, _) => "auto",
-        (_, true) => "manual",
+    let method = match (link.slaac, link.dhcp6, six) {
+        (true, ..) => "auto",
+        // With "dhcp" NetworkManager takes no routes from routers; with "auto" it asks by DHCPv6 where a router says so.
+        (_, true, _) if link.managed => "auto",
+        (_, true, _) => "dhcp",
+        (.., true) => "manual",
         _ => "link-local",
     };
     line!(text, "\n[ipv6]\nmethod={method}");
-    if link.slaac {
+    if method == "auto" {
         // The kernel made the SLAAC address from the hardware address (net/ipv6/addrconf.c); with eui64 NetworkManager
         // makes the same one.
         line!(text, "addr-gen-mode=eui64");
+    }
+    if let Some(Identity { duid, iaid }) = link.identity.filter(|_| link.asks_routers()) {
+        line!(text, "dhcp-duid={duid}\ndhcp-iaid={iaid}");
     }
     if method != "link-local" {
         family(&mut text, link, true);

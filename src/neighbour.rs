@@ -1,7 +1,10 @@
 //! Messages between neighbours on a link, to and from bytes: ARP (RFC 826), neighbour discovery (RFC 4861), and the
 //! name servers of router advertisements (RFC 8106) as the kernel passes them on. Never opens a socket.
 
+pub mod router;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use crate::checksum;
 use crate::dhcp4::names;
@@ -12,30 +15,50 @@ use crate::payload::DnsName;
 pub struct UserOptions {
     /// Kernel interface index.
     pub index: u32,
-    /// Name servers (RFC 8106 §5.1).
-    pub dns: Vec<Ipv6Addr>,
-    /// Search domains (RFC 8106 §5.2).
-    pub search: Vec<DnsName>,
-    /// Name servers that the router withdraws: their lifetime is zero.
-    pub gone: Vec<Ipv6Addr>,
+    /// Name servers (RFC 8106 §5.1), each with its lifetime in seconds; 0: the router withdraws it, `u32::MAX`: for ever.
+    pub dns: Vec<(Ipv6Addr, u32)>,
+    /// Search domains (RFC 8106 §5.2), likewise.
+    pub search: Vec<(DnsName, u32)>,
+}
+
+/// Name servers and search domains of a link's routers, until their lifetimes are over.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Names {
+    dns: Vec<(Ipv6Addr, Duration)>,
+    search: Vec<(DnsName, Duration)>,
 }
 
 /// The most servers, and the most domains, that are kept of one link, however many a router or its impostor advertises.
 const MOST: usize = 8;
 
-impl UserOptions {
-    /// Adds new servers and domains, and drops the servers that are gone.
-    pub fn merge(&mut self, newer: UserOptions) {
-        self.dns.retain(|server| !newer.gone.contains(server));
-        for server in newer.dns {
-            if !self.dns.contains(&server) && self.dns.len() < MOST {
-                self.dns.push(server);
-            }
-        }
-        for name in newer.search {
-            if !self.search.contains(&name) && self.search.len() < MOST {
-                self.search.push(name);
-            }
+impl Names {
+    /// Adds what is new, and drops what is withdrawn or over.
+    pub fn take(&mut self, newer: UserOptions, now: Duration) {
+        merge(&mut self.dns, newer.dns, now);
+        merge(&mut self.search, newer.search, now);
+    }
+
+    /// The name servers that count now.
+    pub fn dns(&self, now: Duration) -> impl Iterator<Item = Ipv6Addr> {
+        self.dns.iter().filter(move |(_, until)| *until > now).map(|(server, _)| *server)
+    }
+
+    /// The search domains that count now.
+    pub fn search(&self, now: Duration) -> impl Iterator<Item = &DnsName> {
+        self.search.iter().filter(move |(_, until)| *until > now).map(|(name, _)| name)
+    }
+}
+
+fn merge<T: PartialEq>(known: &mut Vec<(T, Duration)>, newer: Vec<(T, u32)>, now: Duration) {
+    known.retain(|(_, until)| *until > now);
+    for (item, seconds) in newer {
+        let until = router::after(now, seconds);
+        match known.iter().position(|(other, _)| *other == item) {
+            Some(place) if seconds == 0 => drop(known.remove(place)),
+            // It keeps its place: the first one is asked first.
+            Some(place) => known.iter_mut().skip(place).take(1).for_each(|(_, old)| *old = until),
+            None if seconds > 0 && known.len() < MOST => known.push((item, until)),
+            None => {}
         }
     }
 }
@@ -63,24 +86,19 @@ pub fn user_options(body: &[u8]) -> Option<UserOptions> {
         // Type, length, two reserved bytes, then the lifetime (RFC 8106 §5).
         if let Some((head, value)) = option.split_first_chunk::<8>() {
             let [.., w, x, y, z] = *head;
-            let over = u32::from_be_bytes([w, x, y, z]) == 0;
+            let seconds = u32::from_be_bytes([w, x, y, z]);
             match code {
                 RDNSS => {
-                    let (servers, _) = value.as_chunks::<16>();
-                    let servers = servers.iter().copied().map(Ipv6Addr::from);
-                    if over {
-                        found.gone.extend(servers);
-                    } else {
-                        found.dns.extend(servers.filter(usable));
-                    }
+                    let servers = value.as_chunks::<16>().0.iter().copied().map(Ipv6Addr::from);
+                    found.dns.extend(servers.filter(usable).map(|server| (server, seconds)));
                 }
-                DNSSL if !over => found.search.extend(names(value)),
+                DNSSL => found.search.extend(names(value).into_iter().map(|name| (name, seconds))),
                 _ => {}
             }
         }
         rest = after;
     }
-    let says = !(found.dns.is_empty() && found.search.is_empty() && found.gone.is_empty());
+    let says = !(found.dns.is_empty() && found.search.is_empty());
     says.then_some(found)
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::apply::image::{self, ImageError, Kind, Place};
 use crate::apply::network::{Keeper, NetworkError};
 use crate::chain::chain;
+use crate::machine;
 use crate::payload::{HostName, HttpsUrl, InterfaceName};
 use crate::retrieval::{Context, Hooks, Image, Progress, Retrieval, RetrievalError};
 use crate::shown::line;
@@ -75,8 +76,9 @@ pub fn mount(wanted: &Wanted<'_>, to: &Path) -> Result<Option<Mounted>, NetrootE
 
 fn fetch(wanted: &Wanted<'_>, place: &Place) -> Result<(HttpsUrl, u64, Duration), NetrootError> {
     let began = since_boot();
-    let mut leases =
-        Leases { keeper: Some(Keeper::open(wanted.hostname.clone(), wanted.client_id.clone())), say: wanted.say };
+    let uuid = machine::dmi(wanted.machine).uuid;
+    let keeper = Keeper::open(wanted.hostname.clone(), wanted.client_id.clone(), uuid);
+    let mut leases = Leases { keeper: Some(keeper), say: wanted.say };
     let mut wait = |until: Deadline| loop {
         leases.tend();
         if until.expired() {

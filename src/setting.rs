@@ -67,7 +67,7 @@ pub const SETTINGS: [Setting; 11] = [
     Setting {
         key: Key::Link,
         word: "link",
-        takes: "LINK,ITEM,ITEM and so on, where LINK is a link's name or hardware address, and an ITEM is dhcp4, slaac, ADDRESS/LENGTH, \
+        takes: "LINK,ITEM,ITEM and so on, where LINK is a link's name or hardware address, and an ITEM is dhcp4, slaac, dhcp6, ADDRESS/LENGTH, \
                 via=GATEWAY, route=NETWORK/LENGTH-GATEWAY, route=NETWORK/LENGTH or mtu=BYTES",
         meaning: "one network link and what it has. Other links stay as the image has them",
         most: 16,

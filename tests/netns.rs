@@ -42,6 +42,7 @@ mod netns {
     mod disk;
     mod checkin;
     mod dhcp;
+    mod dhcp6;
     mod door;
     mod handover;
     mod home;

@@ -5,6 +5,7 @@
 mod before;
 mod contender;
 mod error;
+mod ip6;
 mod keep;
 mod kernel;
 mod lease;
@@ -13,6 +14,7 @@ mod probe;
 mod race;
 mod report;
 mod resolv;
+mod six;
 
 use std::net::IpAddr;
 
@@ -20,6 +22,7 @@ pub use error::NetworkError;
 pub use keep::Keeper;
 pub use race::Race;
 pub use report::{Carrier, LinkReport};
+pub use six::Given6;
 
 use crate::dhcp4::Lease;
 use crate::payload::{DnsName, HardwareAddress, HostName, InterfaceName, Prefix, Route};
@@ -53,6 +56,8 @@ pub struct AppliedLink {
     pub client_id: Option<Vec<u8>>,
     /// What DHCP gave.
     pub lease: Option<Lease>,
+    /// What DHCPv6 and routers gave.
+    pub six: Given6,
     /// Addresses from router advertisements.
     pub learned: Vec<Prefix>,
     /// Name servers that routers advertise.
@@ -62,9 +67,10 @@ pub struct AppliedLink {
 }
 
 impl AppliedLink {
-    /// Static addresses, then the leased one, then those from router advertisements.
+    /// Static addresses, then the leased ones, then those from router advertisements.
     pub fn all_addresses(&self) -> impl Iterator<Item = Prefix> {
         let leased = self.lease.iter().map(|lease| lease.address);
+        let leased = leased.chain(self.six.address);
         self.config.addresses.iter().copied().chain(leased).chain(self.learned.iter().copied())
     }
 
@@ -76,6 +82,7 @@ impl AppliedLink {
     /// Name servers of the payload, then of DHCP, then of routers.
     pub fn all_dns(&self) -> impl Iterator<Item = NameServer> {
         let leased = self.lease.iter().flat_map(|lease| lease.dns.iter().copied());
+        let leased = leased.chain(self.six.dns.iter().copied().map(IpAddr::V6));
         let all = self.config.dns.iter().copied().chain(leased).chain(self.dns.iter().copied());
         all.map(|address| {
             let on_link = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
@@ -86,7 +93,7 @@ impl AppliedLink {
     /// Search domains of the payload, then of DHCP, then of routers.
     pub fn all_search(&self) -> impl Iterator<Item = DnsName> {
         let leased = self.lease.iter().flat_map(|lease| &lease.search);
-        self.config.search.iter().chain(leased).chain(&self.search).cloned()
+        self.config.search.iter().chain(leased).chain(&self.six.search).chain(&self.search).cloned()
     }
 }
 

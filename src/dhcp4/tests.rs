@@ -196,7 +196,7 @@ fn the_third_question_wants_a_broadcast() {
 /// RFC 4361: the server knows the machine by its DUID, whatever card the question comes from.
 #[test]
 fn the_client_identifier_may_be_the_machines() {
-    let client_id = crate::duid::client_id(Some([7; 16]), 1, &MAC);
+    let client_id = crate::duid::Identity::new(Some(&[7; 16]), 1, &HardwareAddress::new(&MAC).unwrap()).client_id();
     let asker = Asker { client_id: Some(client_id.clone()), ..asker() };
     let lease = ten_minutes();
     for mut client in

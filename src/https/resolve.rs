@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,7 +21,7 @@ use super::error::{HttpsError, Unresolved};
 use crate::dns::ask::{No, Outcome, Until, ask};
 use crate::dns::local::{PORT, Settings, hosts};
 use crate::dns::{Data, Kind};
-use crate::payload::{DnsName, HttpsUrl, UrlHost};
+use crate::payload::{DnsName, HttpsUrl, InterfaceName, UrlHost};
 use crate::time::Deadline;
 
 /// Addresses to try, in order. More addresses of a name may become known while the first ones are tried.
@@ -41,7 +41,7 @@ impl Addresses {
     /// come.
     pub(super) fn of(url: &HttpsUrl, deadline: Deadline) -> Result<Addresses, HttpsError> {
         let name = match url.host() {
-            UrlHost::Ip(address) => return Ok(Addresses::known(&[SocketAddr::new(*address, url.port())])),
+            UrlHost::Ip(address) => return Ok(Addresses::known(&[on_link(*address, url)])),
             UrlHost::Dns(name) => name,
         };
         let known = hosts(&text("/etc/hosts"), name.as_str());
@@ -95,6 +95,11 @@ impl Addresses {
         }
     }
 
+    /// One more address to try.
+    pub(super) fn also(&mut self, address: SocketAddr) {
+        if address.is_ipv6() { &mut self.ipv6 } else { &mut self.ipv4 }.push_back(address);
+    }
+
     /// Whether there may be another address to try, now or later.
     pub(super) fn more(&self) -> bool {
         self.given.len() < MAX_ADDRESSES && (!self.is_empty() || self.under_way())
@@ -124,6 +129,15 @@ impl Addresses {
             if address.is_ipv6() { &mut self.ipv6 } else { &mut self.ipv4 }.push_back(address);
         }
         true
+    }
+}
+
+/// An address of a URL, with the link that it is on. A link that there is not now has no number; the kernel then says what is wrong.
+fn on_link(address: IpAddr, url: &HttpsUrl) -> SocketAddr {
+    let number = |zone: &InterfaceName| nix::net::if_::if_nametoindex(zone.as_str()).ok();
+    match (address, url.zone().and_then(number)) {
+        (IpAddr::V6(address), Some(link)) => SocketAddrV6::new(address, url.port(), 0, link).into(),
+        _ => SocketAddr::new(address, url.port()),
     }
 }
 

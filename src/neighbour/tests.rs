@@ -23,33 +23,44 @@ const RAW_ADVERTISEMENT: &str = "6000000000183aff20010db800000000000000000000000
 #[test]
 fn name_servers_and_domains_that_a_router_advertises() {
     let rdnss = user_options(&bytes(RAW_RDNSS)).unwrap();
-    let servers = UserOptions { index: 3, dns: vec![v6("2001:db8::53")], ..UserOptions::default() };
+    let servers = UserOptions { index: 3, dns: vec![(v6("2001:db8::53"), 600)], ..UserOptions::default() };
     assert_eq!(rdnss, servers);
     let dnssl = user_options(&bytes(RAW_DNSSL)).unwrap();
     let domain = DnsName::try_from("example.org").unwrap();
-    assert_eq!(dnssl, UserOptions { index: 3, search: vec![domain.clone()], ..UserOptions::default() });
+    assert_eq!(dnssl, UserOptions { index: 3, search: vec![(domain.clone(), 600)], ..UserOptions::default() });
 
-    let mut known = UserOptions { index: 3, ..UserOptions::default() };
-    for _ in 0..2 {
-        known.merge(rdnss.clone());
-        known.merge(dnssl.clone());
+    let at = Duration::from_secs;
+    let seen = |known: &Names, now| {
+        (known.dns(at(now)).collect::<Vec<_>>(), known.search(at(now)).cloned().collect::<Vec<_>>())
+    };
+    let mut known = Names::default();
+    for now in [1, 100] {
+        known.take(rdnss.clone(), at(now));
+        known.take(dnssl.clone(), at(now));
     }
-    assert_eq!((&known.dns[..], &known.search[..]), (&[v6("2001:db8::53")][..], &[domain][..]));
-    // A lifetime of zero withdraws the server (RFC 8106 §5.1).
-    let mut over = bytes(RAW_RDNSS);
-    over[20..24].fill(0);
-    known.merge(user_options(&over).unwrap());
-    assert_eq!(known.dns, [] as [Ipv6Addr; 0]);
+    let (both, neither) = ((vec![v6("2001:db8::53")], vec![domain]), (vec![], vec![]));
+    // Until 600 s after the last advertisement, and no longer (RFC 8106 §5.1).
+    assert_eq!((seen(&known, 699), seen(&known, 700)), (both.clone(), neither.clone()));
+    // A lifetime of zero withdraws it; the largest is for ever.
+    for (seconds, want) in [(0, neither), (u32::MAX, both)] {
+        for raw in [RAW_RDNSS, RAW_DNSSL] {
+            let mut changed = bytes(raw);
+            changed[20..24].copy_from_slice(&u32::to_be_bytes(seconds));
+            known.take(user_options(&changed).unwrap(), at(200));
+        }
+        assert_eq!(seen(&known, 1 << 40), if seconds == 0 { (vec![], vec![]) } else { want.clone() });
+        assert_eq!(seen(&known, 201), want);
+    }
 }
 
 #[test]
 fn a_router_cannot_fill_the_memory() {
-    let mut known = UserOptions::default();
+    let mut known = Names::default();
     for number in 0..100u16 {
-        let dns = vec![Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number)];
-        known.merge(UserOptions { dns, ..UserOptions::default() });
+        let dns = vec![(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number), 600)];
+        known.take(UserOptions { dns, ..UserOptions::default() }, Duration::ZERO);
     }
-    assert_eq!(known.dns.len(), MOST);
+    assert_eq!(known.dns(Duration::ZERO).count(), MOST);
 }
 
 #[test]
@@ -76,7 +87,7 @@ fn a_name_server_that_is_known_on_its_link_only() {
     let option = "19030000000002 58fe800000000000000000000000000001".replace(' ', "");
     let header = "0a00180003000000860000000000000 0".replace(' ', "");
     let heard = user_options(&bytes(&format!("{header}{option}"))).unwrap();
-    assert_eq!((heard.index, &heard.dns[..]), (3, &[v6("fe80::1")][..]));
+    assert_eq!((heard.index, &heard.dns[..]), (3, &[(v6("fe80::1"), 600)][..]));
 }
 
 #[test]

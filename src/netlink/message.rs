@@ -38,6 +38,9 @@ pub const IFA_F_DADFAILED: u32 = 0x08;
 /// IFA_F_TENTATIVE: not usable before duplicate address detection is over (RFC 4862 §5.4).
 pub const IFA_F_TENTATIVE: u32 = 0x40;
 
+/// IFA_F_NOPREFIXROUTE: the address brings no route to its network.
+pub const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+
 // include/uapi/linux/netlink.h
 const NLMSG_NOOP: u16 = 1;
 const NLMSG_ERROR: u16 = 2;

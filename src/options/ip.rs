@@ -93,6 +93,7 @@ fn merge(links: &mut Vec<Link>, new: Link) {
     link.mtu = new.mtu.or(link.mtu);
     link.dhcp4 |= new.dhcp4;
     link.slaac |= new.slaac;
+    link.dhcp6 |= new.dhcp6;
 }
 
 /// What one `ip=` says.
@@ -162,7 +163,7 @@ fn with_method(link: Link, method: Option<&str>) -> Result<Link, &'static str> {
     match method {
         Some("dhcp" | "on" | "any" | "dhcp4" | "single-dhcp") => Ok(Link { dhcp4: true, ..link }),
         Some("auto6" | "either6") => Ok(Link { slaac: true, ..link }),
-        Some("dhcp6") => Err("DHCPv6 is not supported; write auto6, or a fixed address"),
+        Some("dhcp6") => Ok(Link { dhcp6: true, ..link }),
         Some("link6" | "link-local") => {
             Err("a door is not looked for with a link-local address alone; write auto6 or dhcp")
         }
@@ -262,6 +263,7 @@ mod tests {
             ("ip=dhcp", Link { dhcp4: true, ..any.clone() }),
             ("ip=on", Link { dhcp4: true, ..any.clone() }),
             ("ip=auto6", Link { slaac: true, ..any.clone() }),
+            ("ip=dhcp6", Link { dhcp6: true, ..any.clone() }),
             ("ip=eth0:dhcp", Link { dhcp4: true, ..eth0.clone() }),
             ("ip=eth0:dhcp:1400", Link { dhcp4: true, mtu: Some(1400), ..eth0.clone() }),
             ("ip=eth0:dhcp ip=eth0:auto6", Link { dhcp4: true, slaac: true, ..eth0.clone() }),
@@ -296,7 +298,6 @@ mod tests {
     #[test]
     fn what_a_payload_cannot_say_is_said() {
         for (cmdline, why) in [
-            ("ip=dhcp6", "DHCPv6 is not supported"),
             ("ip=eth0:link6", "link-local address"),
             ("ip=ibft", "iBFT"),
             ("ip=eth0:dhcp:1500:52:54:00:12:34:56", "it names a peer"),

@@ -1,9 +1,10 @@
 //! Parses EST base URLs, and URLs of files. Never resolves a name and never connects.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::names::DnsName;
+use super::names::{DnsName, InterfaceName};
 use crate::shown::Printable;
 
 /// The server that signs the node's CSR.
@@ -21,6 +22,8 @@ pub struct HttpsUrl {
     /// The URL as it was given, so that it is encoded and shown unchanged.
     text: String,
     host: UrlHost,
+    /// The link of a link-local address, `%25eth0` (RFC 6874).
+    zone: Option<InterfaceName>,
     port: u16,
     path: String,
 }
@@ -54,6 +57,11 @@ impl HttpsUrl {
         &self.host
     }
 
+    /// The link that a link-local address is on. It means something on this machine alone: no server gets to see it.
+    pub fn zone(&self) -> Option<&InterfaceName> {
+        self.zone.as_ref()
+    }
+
     /// 443 unless the URL says otherwise.
     pub fn port(&self) -> u16 {
         self.port
@@ -70,7 +78,11 @@ impl HttpsUrl {
     pub fn for_bundles(&self) -> HttpsUrl {
         let prefix = self.path.rsplit_once("/.well-known/").map_or("", |(prefix, _)| prefix);
         let path = format!("{prefix}{BUNDLES}");
-        HttpsUrl { text: format!("https://{}{path}", self.authority()), path, ..self.clone() }
+        let authority = match &self.zone {
+            Some(zone) => self.authority().replacen(']', &format!("%25{zone}]"), 1),
+            None => self.authority(),
+        };
+        HttpsUrl { text: format!("https://{authority}{path}"), path, ..self.clone() }
     }
 
     /// The inverse: the base URL for bundles that this text is.
@@ -86,10 +98,10 @@ impl HttpsUrl {
     /// `https://HOST[:PORT]/FOLDER/FILE`. No comma, because a comma separates such URLs in a list; no query, which a file does not
     /// need.
     pub fn of_file(text: &str) -> Option<HttpsUrl> {
-        let (host, port, path) = https_parts(text).ok()?;
+        let (host, zone, port, path) = https_parts(text).ok()?;
         let sound =
             is_path(path) && !path.contains(',') && path.rsplit_once('/').is_some_and(|(_, name)| !name.is_empty());
-        sound.then(|| HttpsUrl { text: text.to_owned(), host, port, path: path.to_owned() })
+        sound.then(|| HttpsUrl { text: text.to_owned(), host, zone, port, path: path.to_owned() })
     }
 
     /// `host` or `host:port`, as the Host header field wants it (RFC 9112 §3.2).
@@ -101,13 +113,29 @@ impl HttpsUrl {
 /// How the base URL for bundles ends.
 const BUNDLES: &str = "/.well-known/imprint";
 
-/// Host, port and path of `https://HOST[:PORT]/PATH`, of which the path was not looked at.
-fn https_parts(text: &str) -> Result<(UrlHost, u16, &str), UrlError> {
+/// Host, zone, port and path of `https://HOST[:PORT]/PATH`, of which the path was not looked at.
+fn https_parts(text: &str) -> Result<(UrlHost, Option<InterfaceName>, u16, &str), UrlError> {
     let path = || UrlError::Path(Printable::up_to(text, 120));
     let rest = text.strip_prefix("https://").ok_or_else(|| UrlError::NotHttps(Printable::up_to(text, 120)))?;
     let (authority, rest) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
-    let (host, port) = authority_parts(authority)?;
-    if text.len() > 512 { Err(path()) } else { Ok((host, port.unwrap_or(443), rest)) }
+    let (authority, zone) = without_zone(authority).ok_or_else(|| UrlError::Host(Printable::up_to(text, 120)))?;
+    let (host, port) = authority_parts(&authority)?;
+    let link_local = matches!(host, UrlHost::Ip(IpAddr::V6(address)) if address.is_unicast_link_local());
+    if zone.is_some() && !link_local {
+        return Err(UrlError::Host(Printable::up_to(text, 120)));
+    }
+    if text.len() > 512 { Err(path()) } else { Ok((host, zone, port.unwrap_or(443), rest)) }
+}
+
+/// `[fe80::1%25eth0]:8443` without the zone, and the zone. `None`: it is no name that a link can have and a URL can carry as it is.
+fn without_zone(authority: &str) -> Option<(Cow<'_, str>, Option<InterfaceName>)> {
+    let Some((address, rest)) = authority.split_once("%25").filter(|_| authority.starts_with('[')) else {
+        return Some((Cow::Borrowed(authority), None));
+    };
+    let (zone, rest) = rest.split_once(']')?;
+    let plain = zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~".contains(&byte));
+    let zone = InterfaceName::try_from(zone).ok().filter(|_| plain)?;
+    Some((Cow::Owned(format!("{address}]{rest}")), Some(zone)))
 }
 
 /// Whether a path has no query, no fragment, no empty folder, and only characters that a URL can have.
@@ -150,14 +178,14 @@ impl TryFrom<&str> for EstUrl {
             return Ok(EstUrl::Line);
         }
         let shown = || Printable::up_to(text, 120);
-        let (host, port, path) = https_parts(text)?;
+        let (host, zone, port, path) = https_parts(text)?;
         let (base, label) = path.rsplit_once("/.well-known/est").ok_or_else(|| UrlError::Path(shown()))?;
         let label_ok =
             label.is_empty() || label.strip_prefix('/').is_some_and(|label| !label.is_empty() && !label.contains('/'));
         if !label_ok || !is_path(path) || base.contains("//") {
             return Err(UrlError::Path(shown()));
         }
-        Ok(EstUrl::Https(HttpsUrl { text: text.to_owned(), host, port, path: path.to_owned() }))
+        Ok(EstUrl::Https(HttpsUrl { text: text.to_owned(), host, zone, port, path: path.to_owned() }))
     }
 }
 
@@ -213,6 +241,7 @@ mod tests {
             "https://192.0.2.1:8443/.well-known/est",
             "https://[2001:db8::1]/prefix/.well-known/est",
             "https://[2001:DB8::1]:443/.well-known/est",
+            "https://[fe80::1%25eth0]:8443/.well-known/est",
             "line:",
         ] {
             assert_eq!(EstUrl::try_from(text).unwrap().to_string(), text);
@@ -238,6 +267,30 @@ mod tests {
             ["https://ca.example/.well-known/est", "http://ca/.well-known/imprint", "https:///.well-known/imprint"]
         {
             HttpsUrl::read_for_bundles(text).unwrap_err();
+        }
+    }
+
+    /// RFC 6874 §3: what is behind the per cent sign means something on this machine alone.
+    #[test]
+    fn a_link_local_address_has_its_link() {
+        let Ok(EstUrl::Https(url)) = EstUrl::try_from("https://[fe80::1%25eth0.7]:8443/.well-known/est") else {
+            panic!()
+        };
+        assert_eq!((url.zone().unwrap().as_str(), url.authority().as_str()), ("eth0.7", "[fe80::1]:8443"));
+        assert_eq!(url.host(), &UrlHost::Ip("fe80::1".parse().unwrap()));
+        let bundles = url.for_bundles();
+        assert_eq!(bundles.to_string(), "https://[fe80::1%25eth0.7]:8443/.well-known/imprint");
+        assert_eq!(HttpsUrl::read_for_bundles(&bundles.to_string()).unwrap(), bundles);
+        for host in [
+            "[2001:db8::1%25eth0]",
+            "[fe80::1%eth0]",
+            "[fe80::1%25]",
+            "[fe80::1%25a b]",
+            "[fe80::1%25eth0",
+            "ca%25eth0",
+        ] {
+            let error = EstUrl::try_from(format!("https://{host}/.well-known/est").as_str()).unwrap_err();
+            assert!(matches!(error, UrlError::Host(_)), "{host}: {error}");
         }
     }
 

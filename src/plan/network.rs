@@ -40,8 +40,10 @@ pub struct LinkConfig {
     pub dhcp4: bool,
     /// The client identifier is the machine's DUID (RFC 4361), and not the hardware address.
     pub duid: bool,
-    /// Take addresses from router advertisements.
+    /// Take addresses from router advertisements, and ask by DHCPv6 for what they say that it has.
     pub slaac: bool,
+    /// Ask for an address by DHCPv6, whatever routers say.
+    pub dhcp6: bool,
     /// Static routes.
     pub routes: Vec<Route>,
     /// Name servers.
@@ -61,7 +63,7 @@ impl NetworkPlan {
 impl LinkConfig {
     /// Whether the link gets an IPv6 address in any way.
     pub fn has_ipv6(&self) -> bool {
-        self.slaac || self.addresses.iter().any(|prefix| prefix.address().is_ipv6())
+        self.slaac || self.dhcp6 || self.addresses.iter().any(|prefix| prefix.address().is_ipv6())
     }
 
     /// The least MTU that a DHCP server may set. The kernel disables IPv6 on a link with less than 1280 (RFC 8200 §5). Every host takes
@@ -125,9 +127,6 @@ pub fn early(links: Vec<Link>, bootif: Option<&HardwareAddress>) -> Result<Netwo
 }
 
 fn one(link: Link, links: &[LinkFacts], bootif: Option<&HardwareAddress>) -> Result<LinkPlan, PlanError> {
-    if link.dhcp6 {
-        return Err(unsupported("DHCPv6", "give a static IPv6 address, or slaac = true"));
-    }
     let matching = match link.kind {
         LinkKind::Physical(Match::BootIf) => {
             Match::Mac(bootif.cloned().ok_or_else(|| PlanError::NoBootIf { have: joined(links, ", ") })?)
@@ -147,6 +146,7 @@ fn one(link: Link, links: &[LinkFacts], bootif: Option<&HardwareAddress>) -> Res
             dhcp4: link.dhcp4,
             duid: link.duid,
             slaac: link.slaac,
+            dhcp6: link.dhcp6,
             routes: link.routes,
             dns: link.dns,
             search: link.search,

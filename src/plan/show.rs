@@ -147,7 +147,7 @@ impl fmt::Display for LinkPlan {
         let now: Vec<&str> = self.there.iter().map(InterfaceName::as_str).collect();
         let now = if now.is_empty() { "none yet".to_owned() } else { now.join(", ") };
         writeln!(f, "link       {} (now: {now})", self.matching)?;
-        let LinkConfig { mtu, addresses, dhcp4, duid, slaac, routes, dns, search } = &self.config;
+        let LinkConfig { mtu, addresses, dhcp4, duid, slaac, dhcp6, routes, dns, search } = &self.config;
         if let Some(mtu) = mtu {
             writeln!(f, "mtu        {mtu}")?;
         }
@@ -160,6 +160,9 @@ impl fmt::Display for LinkPlan {
         }
         if *slaac {
             writeln!(f, "address    by router advertisements")?;
+        }
+        if *dhcp6 {
+            writeln!(f, "address    by DHCPv6")?;
         }
         for route in routes {
             writeln!(f, "route      {route}")?;

@@ -59,6 +59,7 @@ fn read(link: &mut Link, item: &str) -> Option<()> {
         Some(_) => return None,
         None if matches!(item, "dhcp4" | "dhcp") => link.dhcp4 = true,
         None if item == "slaac" => link.slaac = true,
+        None if item == "dhcp6" => link.dhcp6 = true,
         None => link.addresses.push(Prefix::parse(item)?),
     }
     Some(())
@@ -74,7 +75,7 @@ fn everywhere(gateway: &IpAddr) -> Option<Prefix> {
     Prefix::parse(if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" })
 }
 
-/// The reverse of [`parse`]. What a setting cannot say (a metric, DHCPv6) is left out.
+/// The reverse of [`parse`]. What a setting cannot say (a metric) is left out.
 pub(super) fn text(link: &Link) -> String {
     let mut text = match &link.kind {
         LinkKind::Physical(Match::Mac(mac)) => mac.to_string(),
@@ -92,6 +93,9 @@ pub(super) fn items(link: &Link, text: &mut String) {
     }
     if link.slaac {
         text.push_str(",slaac");
+    }
+    if link.dhcp6 {
+        text.push_str(",dhcp6");
     }
     for address in &link.addresses {
         let _ = write!(text, ",{address}");

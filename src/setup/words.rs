@@ -28,7 +28,9 @@ pub(super) fn explain(key: Key, mac: Option<&HardwareAddress>, out: &mut Vec<u8>
             let mac = mac.map_or(String::new(), |mac| format!(" ({mac})"));
             say(
                 out,
-                &format!("  what this link{mac} has, with commas or blanks between: dhcp4, slaac, ADDRESS/LENGTH,"),
+                &format!(
+                    "  what this link{mac} has, with commas or blanks between: dhcp4, slaac, dhcp6, ADDRESS/LENGTH,"
+                ),
             );
             say(out, "  via=GATEWAY, route=NETWORK/LENGTH-GATEWAY, mtu=BYTES; - leaves it as the image has it");
         }

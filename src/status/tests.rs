@@ -70,6 +70,7 @@ fn frozen_node() {
         },
         client_id: None,
         lease: None,
+        six: Default::default(),
         learned: Vec::new(),
         dns: Vec::new(),
         search: Vec::new(),

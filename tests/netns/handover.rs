@@ -19,7 +19,7 @@ use super::rooms::{ALONE, alone};
 use crate::{index, ip, later, veth};
 
 /// networkd waits for udevd, unless /sys cannot be written; then it takes itself to be in a container.
-fn folders_of_the_next_stage() {
+pub(super) fn folders_of_the_next_stage() {
     let none: Option<&str> = None;
     mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::MS_RDONLY, none).unwrap();
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
@@ -33,16 +33,16 @@ fn folders_of_the_next_stage() {
     }
 }
 
-struct Networkd(Child);
+pub(super) struct Networkd(Child);
 
 impl Networkd {
-    fn start() -> Networkd {
+    pub(super) fn start() -> Networkd {
         let command = Command::new("/lib/systemd/systemd-networkd").spawn();
         Networkd(command.expect("these tests need systemd"))
     }
 
     /// Waits until it is done with eth0.
-    fn configured(&self) -> String {
+    pub(super) fn configured(&self) -> String {
         let state = format!("/run/systemd/netif/links/{}", index("eth0"));
         let deadline = later();
         loop {

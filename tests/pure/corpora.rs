@@ -50,6 +50,7 @@ targets! {
     credential: "../../fuzz/fuzz_targets/credential.rs",
     csr: "../../fuzz/fuzz_targets/csr.rs",
     dhcp4: "../../fuzz/fuzz_targets/dhcp4.rs",
+    dhcp6: "../../fuzz/fuzz_targets/dhcp6.rs",
     dns: "../../fuzz/fuzz_targets/dns.rs",
     drive_answer: "../../fuzz/fuzz_targets/drive_answer.rs",
     est_certs: "../../fuzz/fuzz_targets/est_certs.rs",

@@ -1,6 +1,7 @@
 //! What a link was like before a race used it for a while, and how it becomes so again. Decides nothing about other links.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::NetworkError;
@@ -52,6 +53,11 @@ impl Before {
     /// Whether the link had this address.
     pub(super) fn had(&self, prefix: Prefix) -> bool {
         self.addresses.contains(&prefix)
+    }
+
+    /// The same, whatever its network was.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|prefix| prefix.address() == address)
     }
 
     /// Gives the link back. Its own addresses and routes are gone already. The first error is returned; the rest is done all

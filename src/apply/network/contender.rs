@@ -2,22 +2,23 @@
 //! other links: the race tells it when it may take its static addresses.
 
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use super::before::{Before, Left};
 use super::kernel::{self, Address6, Kernel, On};
 use super::lease::{Leased, Onto};
-use super::packet::Socket;
 use super::probe::Probe;
 use super::report::{Carrier, LinkReport};
+use super::six::{Onto6, Six};
 use super::{AppliedLink, NetworkError};
 use crate::chain::chain;
 use crate::dhcp4::Asker;
-use crate::duid;
+use crate::dhcp6::{self, Identity};
 use crate::facts::LinkFacts;
-use crate::neighbour::UserOptions;
-use crate::netlink::message::LinkMessage;
+use crate::neighbour::{Names, UserOptions};
+use crate::netlink::message::{IFF_UP, LinkMessage};
 use crate::payload::{HardwareAddress, HostName, Prefix};
 use crate::plan::LinkConfig;
 use crate::time::since_boot;
@@ -35,6 +36,9 @@ pub(super) enum Way {
     Static6,
     Dhcp4,
     Slaac,
+    Dhcp6,
+    /// Name servers by DHCPv6, without an address.
+    Names,
 }
 
 impl Way {
@@ -60,6 +64,7 @@ pub(super) struct Contender {
     /// Since when packets can pass; `None`: they cannot.
     carrier: Option<Duration>,
     leased: Leased,
+    six: Six,
     probe: Option<Probe>,
     /// A neighbour answered on this link, or there is no neighbour to ask for.
     alive: bool,
@@ -69,7 +74,7 @@ pub(super) struct Contender {
     /// The static configuration was applied.
     applied: bool,
     learned: Vec<Prefix>,
-    advertised: UserOptions,
+    advertised: Names,
     /// The error that ended the race for this link. The other links go on.
     trouble: Option<NetworkError>,
 }
@@ -102,13 +107,14 @@ impl Contender {
             up: false,
             carrier: None,
             leased: Leased::default(),
+            six: Six::default(),
             probe: None,
             alive: false,
             entitled: !asked.contested || asked.config.addresses.is_empty(),
             asked,
             applied: false,
             learned: Vec::new(),
-            advertised: UserOptions::default(),
+            advertised: Names::default(),
             trouble: None,
         }
     }
@@ -136,6 +142,7 @@ impl Contender {
             Err(error) if self.asked.contested => {
                 self.trouble = Some(error);
                 self.leased.close();
+                self.six.close();
                 self.probe = None;
                 // Another link gets the addresses. Errors of the clean-up are ignored: the first error is the one to
                 // report.
@@ -159,10 +166,13 @@ impl Contender {
                 kernel.mtu(on, mtu)?;
             }
             if config.has_ipv6() && self.before.as_ref().is_none_or(Before::ipv6_is_free) {
-                kernel::before_ipv6(root, on.name, config.slaac);
+                kernel::before_ipv6(root, on.name, config.slaac, config.dhcp6);
             }
             if config.dhcp4 {
                 self.leased.open(on)?;
+            }
+            if config.slaac || config.dhcp6 {
+                self.six.open(on, self.message.flags & IFF_UP != 0)?;
             }
             kernel.up(on)?;
             self.up = true;
@@ -181,6 +191,7 @@ impl Contender {
             }
             (false, Some(_)) => {
                 self.leased.pause();
+                self.six.pause();
                 (self.carrier, self.probe) = (None, None);
             }
             _ => {}
@@ -205,7 +216,12 @@ impl Contender {
         if self.applied && self.carrier.is_some() {
             if config.addresses.iter().any(|prefix| prefix.address().is_ipv4()) {
                 self.gain(Way::Static4);
-            } else if config.addresses.is_empty() && !config.dhcp4 && !config.slaac && !self.is_doubtful() {
+            } else if config.addresses.is_empty()
+                && !config.dhcp4
+                && !config.slaac
+                && !config.dhcp6
+                && !self.is_doubtful()
+            {
                 self.gain(Way::Bare);
             }
         }
@@ -231,18 +247,68 @@ impl Contender {
         let static6 = mine().filter(is_static).any(|address| ready(&address));
         self.learned =
             mine().filter(|address| !is_static(address) && ready(address)).map(|found| found.prefix).collect();
+        self.addresses6(all, kernel)?;
+        let (own, six) = (&mut self.learned, &self.six);
+        own.retain(|prefix| !six.has_leased(*prefix));
         if usable && self.applied && static6 {
             self.gain(Way::Static6);
         }
-        if usable && self.asked.config.slaac && !self.learned.is_empty() {
+        let named = !self.asked.config.dns.is_empty() || self.advertised.dns(since_boot()).next().is_some();
+        let awaited = !named && self.six.names_awaited(since_boot()).is_some();
+        if usable && self.asked.config.slaac && !self.learned.is_empty() && !awaited {
             self.gain(Way::Slaac);
         }
         Ok(())
     }
 
+    /// Records what the kernel says of the leased IPv6 address. If another machine has it, the server is told.
+    fn addresses6(&mut self, all: &[Address6], kernel: &mut Kernel) -> Result<(), NetworkError> {
+        let mine = all.iter().filter(|address| address.index == self.facts.index);
+        let mut six = std::mem::take(&mut self.six);
+        let onto = self.onto6();
+        let taken = six.addresses(&onto, mine);
+        let done = if taken { six.lose(onto.on, onto.before, kernel) } else { Ok(()) };
+        self.six = six;
+        if self.six.has_address() && self.carrier.is_some() {
+            self.gain(Way::Dhcp6);
+        } else {
+            self.ways.retain(|way| *way != Way::Dhcp6);
+        }
+        self.bear(kernel, |_, _| done).map(drop)
+    }
+
+    fn onto6(&self) -> Onto6<'_> {
+        Onto6 {
+            on: On { index: self.facts.index, name: &self.facts.name },
+            config: &self.asked.config,
+            asker: self.asker6(),
+            carrier: self.carrier.is_some(),
+            before: self.before.as_ref(),
+        }
+    }
+
+    /// `None`: DHCPv6 has no room for the link's hardware address.
+    fn asker6(&self) -> Option<dhcp6::Asker> {
+        let mac = HardwareAddress::new(&self.message.address)?;
+        let identity = Identity::new(self.asked.uuid.as_ref(), self.message.hardware, &mac);
+        Some(dhcp6::Asker { identity, hostname: self.asked.hostname.clone() })
+    }
+
+    fn work6(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
+        let mut six = std::mem::take(&mut self.six);
+        let wake = six.work(&self.onto6(), buffer, kernel);
+        self.six = six;
+        // Where there are no other names, this is one more reason to try again.
+        if self.six.has_information() && self.is_used() {
+            self.gain(Way::Names);
+        }
+        let awaited = self.six.names_awaited(since_boot()).filter(|_| self.asked.config.slaac);
+        Ok([wake?, awaited].into_iter().flatten().min())
+    }
+
     /// Records name servers and search domains that a router advertised.
     pub(super) fn advertised(&mut self, options: UserOptions) {
-        self.advertised.merge(options);
+        self.advertised.take(options, since_boot());
     }
 
     /// Does what is due, and reads what has arrived. Returns when something is due next.
@@ -252,8 +318,9 @@ impl Contender {
 
     fn work(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
         let asks = self.ask_for_lease(buffer, kernel)?;
+        let asks6 = self.work6(buffer, kernel)?;
         let probes = self.ask_neighbours(buffer)?;
-        Ok([asks, probes].into_iter().flatten().min())
+        Ok([asks, asks6, probes].into_iter().flatten().min())
     }
 
     fn ask_for_lease(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
@@ -349,7 +416,9 @@ impl Contender {
         let Some(before) = self.before.take() else { return Ok(()) };
         let on = On { index: self.facts.index, name: &self.facts.name };
         self.leased.close();
+        self.six.close();
         let leased = self.leased.lose(on, Some(&before), kernel);
+        let leased = leased.and(self.six.lose(on, Some(&before), kernel));
         let mut fixed = Ok(());
         if std::mem::take(&mut self.applied) {
             let config = &self.asked.config;
@@ -364,16 +433,18 @@ impl Contender {
     /// Asks the DHCP server for more time when the lease is half over (RFC 2131 §4.4.5).
     pub(super) fn renew(&mut self, now: Duration) {
         self.leased.renew(self.asker(), now);
+        self.six.renew(self.asker6(), now);
     }
 
     /// When the lease is to be renewed, since boot. At once if it is gone, and no other is there.
     pub(super) fn renew_at(&self) -> Option<Duration> {
-        self.leased.renew_at().filter(|_| self.trouble.is_none())
+        let due = [self.leased.renew_at(), self.six.renew_at()];
+        due.into_iter().flatten().min().filter(|_| self.trouble.is_none())
     }
 
     /// Whether the link waits for more time from a DHCP server, or for another lease after it lost one.
     pub(super) fn is_renewing(&self) -> bool {
-        self.leased.is_renewing()
+        self.leased.is_renewing() || self.six.is_renewing()
     }
 
     /// `None`: DHCP has no room for the link's hardware address.
@@ -385,12 +456,13 @@ impl Contender {
 
     /// The client identifier of RFC 4361, where the payload asks for one.
     fn client_id(&self) -> Option<Vec<u8>> {
-        let LinkMessage { hardware, address, .. } = &self.message;
-        self.asked.config.duid.then(|| duid::client_id(self.asked.uuid, *hardware, address))
+        let mac = HardwareAddress::new(&self.message.address).filter(|_| self.asked.config.duid)?;
+        Some(Identity::new(self.asked.uuid.as_ref(), self.message.hardware, &mac).client_id())
     }
 
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        self.leased.asking().into_iter().chain(self.probe.iter().flat_map(Probe::sockets))
+    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let packets = self.leased.asking().into_iter().chain(self.probe.iter().flat_map(Probe::sockets));
+        packets.map(AsFd::as_fd).chain(self.six.sockets())
     }
 
     /// The link as the hand-over describes it to the next stage.
@@ -409,9 +481,10 @@ impl Contender {
             config,
             client_id: self.client_id(),
             lease: self.leased.lease().cloned(),
+            six: self.six.given(self.asker6().filter(|_| self.asked.config.slaac || self.asked.config.dhcp6)),
             learned: self.learned.clone(),
-            dns: self.advertised.dns.iter().copied().map(IpAddr::V6).collect(),
-            search: self.advertised.search.clone(),
+            dns: self.advertised.dns(since_boot()).map(IpAddr::V6).collect(),
+            search: self.advertised.search(since_boot()).cloned().collect(),
         }
     }
 
@@ -425,7 +498,8 @@ impl Contender {
                     .as_ref()
                     .map(|probe| format!("no neighbour answered in {} rounds of questions", probe.rounds)),
             );
-            if self.asked.config.slaac && self.learned.is_empty() {
+            tried.extend(self.six.report(&self.asked.config));
+            if self.asked.config.slaac && self.learned.is_empty() && !self.six.has_address() {
                 tried.push("no router advertisement gave an address".to_owned());
             }
         }

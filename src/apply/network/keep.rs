@@ -4,14 +4,17 @@
 //!
 //! Nobody vouches for a DHCP server: any machine on the link may answer, and keep an address there for as long as it says.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::NetworkError;
+use super::ip6::Socket6;
 use super::kernel::{Kernel, On};
 use super::lease::{DHCP, random};
 use super::packet::{self, AT_ONCE, ETH_P_IP, Socket};
+use super::six::DHCP6;
 use crate::dhcp4::{Asker, Client, Event};
+use crate::dhcp6::{self, Identity};
 use crate::payload::{HardwareAddress, HostName, InterfaceName, Prefix};
 use crate::time::since_boot;
 
@@ -21,12 +24,19 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The leased addresses of all links.
 pub struct Keeper {
     kernel: Kernel,
-    hostname: Option<HostName>,
-    client_id: Option<(InterfaceName, Vec<u8>)>,
+    told: Told,
     held: Vec<Held>,
     /// When the kernel was asked last, since boot.
     looked: Option<Duration>,
     buffer: Vec<u8>,
+}
+
+/// What the run has told the servers.
+struct Told {
+    hostname: Option<HostName>,
+    client_id: Option<(InterfaceName, Vec<u8>)>,
+    /// The machine's own UUID.
+    uuid: Option<[u8; 16]>,
 }
 
 /// An address that the kernel takes away at some time.
@@ -43,19 +53,33 @@ struct Held {
 /// A question to the servers of a link.
 struct Asking {
     name: InterfaceName,
-    broadcast: Vec<u8>,
-    socket: Socket,
-    client: Client,
+    how: How,
+}
+
+/// The protocol of a question.
+enum How {
+    Four { broadcast: Vec<u8>, socket: Socket, client: Box<Client> },
+    Six { socket: Socket6, client: Box<dhcp6::Client> },
+}
+
+/// What a server has said.
+enum Said {
+    /// Preferred and valid lifetimes, in seconds.
+    Extended(u32, u32),
+    Refused,
 }
 
 impl Keeper {
-    /// What the run has told the servers: `hostname`, and `client_id` on the link where it was not the hardware address.
+    /// What the run has told the servers: `hostname`, and `client_id` on the link where it was not the hardware address. `uuid`: the
+    /// machine's own, by which DHCPv6 knows it.
     pub fn open(
         hostname: Option<HostName>,
         client_id: Option<(InterfaceName, Vec<u8>)>,
+        uuid: Option<[u8; 16]>,
     ) -> Result<Keeper, NetworkError> {
         let buffer = vec![0; packet::BUFFER];
-        Ok(Keeper { kernel: Kernel::open()?, hostname, client_id, held: Vec::new(), looked: None, buffer })
+        let told = Told { hostname, client_id, uuid };
+        Ok(Keeper { kernel: Kernel::open()?, told, held: Vec::new(), looked: None, buffer })
     }
 
     /// Does what is due, and never waits. To be called every second or so. `say` gets a line for a console if a server refuses.
@@ -69,7 +93,8 @@ impl Keeper {
     }
 
     fn look(&mut self, now: Duration) -> Result<(), NetworkError> {
-        let there = self.kernel.leased()?;
+        let mut there = self.kernel.leased()?;
+        there.extend(self.kernel.leased6()?);
         let is_there =
             |held: &Held| there.iter().any(|(index, prefix, _)| (*index, *prefix) == (held.index, held.prefix));
         self.held.retain(is_there);
@@ -81,9 +106,7 @@ impl Keeper {
             if let Some(held) = held
                 && held.is_due(left)
             {
-                let client_id = self.client_id.as_ref();
-                let told = (self.hostname.as_ref(), client_id);
-                held.asking = Asking::begin(&mut self.kernel, (index, prefix, left), told, now)?;
+                held.asking = Asking::begin(&mut self.kernel, (index, prefix, left), &self.told, now)?;
             }
         }
         Ok(())
@@ -103,27 +126,19 @@ impl Held {
     }
 
     fn ask(&mut self, buffer: &mut [u8], kernel: &mut Kernel, say: &dyn Fn(&str)) -> Result<(), NetworkError> {
-        let Some(Asking { name, broadcast, socket, client }) = &mut self.asking else { return Ok(()) };
+        let Some(Asking { name, how }) = &mut self.asking else { return Ok(()) };
         let on = On { index: self.index, name };
-        let mut event = None;
-        for _ in 0..AT_ONCE {
-            let Some(packet) = socket.receive(buffer).map_err(|source| on.failed(DHCP, source))? else { break };
-            event = client.push(packet, since_boot());
-            if event.is_some() {
-                break;
-            }
-        }
-        match event {
-            None => match client.poll(since_boot()).send {
-                Some(packet) => socket.send(broadcast, &packet).map_err(|source| on.failed(DHCP, source)),
-                None => Ok(()),
-            },
-            Some(Event::Bound(lease)) if lease.address.address() == self.prefix.address() => {
-                kernel.address(on, self.prefix, Some(lease.seconds))?;
-                (self.most, self.asking) = (lease.seconds, None);
+        match how.ask(on, self.prefix, buffer)? {
+            None => Ok(()),
+            Some(Said::Extended(preferred, valid)) => {
+                match self.prefix.address() {
+                    IpAddr::V4(_) => kernel.address(on, self.prefix, Some(valid))?,
+                    IpAddr::V6(_) => kernel.address6(on, self.prefix, preferred, valid)?,
+                }
+                (self.most, self.asking) = (valid, None);
                 Ok(())
             }
-            Some(_) => {
+            Some(Said::Refused) => {
                 say(&format!("{}: the DHCP server does not extend the lease of {}", name.as_str(), self.prefix));
                 (self.refused, self.asking) = (true, None);
                 Ok(())
@@ -132,24 +147,87 @@ impl Held {
     }
 }
 
+impl How {
+    /// Reads what has arrived, and sends what is due.
+    fn ask(&mut self, on: On<'_>, prefix: Prefix, buffer: &mut [u8]) -> Result<Option<Said>, NetworkError> {
+        match self {
+            How::Four { broadcast, socket, client } => {
+                for _ in 0..AT_ONCE {
+                    let Some(packet) = socket.receive(buffer).map_err(|source| on.failed(DHCP, source))? else { break };
+                    match client.push(packet, since_boot()) {
+                        Some(Event::Bound(lease)) if lease.address.address() == prefix.address() => {
+                            return Ok(Some(Said::Extended(lease.seconds, lease.seconds)));
+                        }
+                        Some(_) => return Ok(Some(Said::Refused)),
+                        None => {}
+                    }
+                }
+                let due = client.poll(since_boot()).send;
+                due.map_or(Ok(()), |packet| socket.send(broadcast, &packet))
+                    .map_err(|source| on.failed(DHCP, source))?;
+            }
+            How::Six { socket, client } => {
+                for _ in 0..AT_ONCE {
+                    let arrived = socket.receive(buffer).map_err(|source| on.failed(DHCP6, source))?;
+                    let Some(arrived) = arrived else { break };
+                    match client.push(arrived.from, arrived.bytes, since_boot()) {
+                        Some(dhcp6::Event::Bound(lease)) if IpAddr::V6(lease.address) == prefix.address() => {
+                            return Ok(Some(Said::Extended(lease.preferred, lease.valid)));
+                        }
+                        Some(_) => return Ok(Some(Said::Refused)),
+                        None => {}
+                    }
+                }
+                let due = client.poll(since_boot()).send;
+                due.map_or(Ok(()), |message| socket.send(&message)).map_err(|source| on.failed(DHCP6, source))?;
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Asking {
     /// `None`: DHCP cannot be used there.
     fn begin(
         kernel: &mut Kernel,
         (index, prefix, left): (u32, Prefix, u32),
-        (hostname, client_id): (Option<&HostName>, Option<&(InterfaceName, Vec<u8>)>),
+        told: &Told,
         now: Duration,
     ) -> Result<Option<Asking>, NetworkError> {
         let Some(link) = kernel.links()?.into_iter().find(|link| link.index == index) else { return Ok(None) };
         let (Some(name), Some(mac)) = (link.name, HardwareAddress::new(&link.address)) else { return Ok(None) };
-        let IpAddr::V4(address) = prefix.address() else { return Ok(None) };
-        let socket = Socket::open(index, ETH_P_IP).map_err(|source| On { index, name: &name }.failed(DHCP, source))?;
-        let client_id = client_id.filter(|(link, _)| *link == name).map(|(_, client_id)| client_id.clone());
-        let asker = Asker { hardware: link.hardware, mac, client_id, hostname: hostname.cloned() };
+        let on = On { index, name: &name };
         let ends = now.saturating_add(Duration::from_secs(left.into()));
-        let client = Client::keeping(asker, address, ends, random(), now);
-        Ok(Some(Asking { name, broadcast: link.broadcast, socket, client }))
+        let hostname = told.hostname.clone();
+        let how = match prefix.address() {
+            IpAddr::V4(address) => {
+                let socket = Socket::open(index, ETH_P_IP).map_err(|source| on.failed(DHCP, source))?;
+                let own = told.client_id.as_ref().filter(|(link, _)| *link == name);
+                let client_id = own.map(|(_, client_id)| client_id.clone());
+                let asker = Asker { hardware: link.hardware, mac, client_id, hostname };
+                let client = Box::new(Client::keeping(asker, address, ends, random(), now));
+                How::Four { broadcast: link.broadcast, socket, client }
+            }
+            IpAddr::V6(address) => {
+                let Some(own) = link_local(kernel, index)? else { return Ok(None) };
+                let socket = Socket6::dhcp(on, own).map_err(|source| on.failed(DHCP6, source))?;
+                let asker = dhcp6::Asker { identity: Identity::new(told.uuid.as_ref(), link.hardware, &mac), hostname };
+                How::Six { socket, client: Box::new(dhcp6::Client::keeping(asker, address, ends, random(), now)) }
+            }
+        };
+        Ok(Some(Asking { name, how }))
     }
+}
+
+/// A link-local address of the link that is usable.
+fn link_local(kernel: &mut Kernel, index: u32) -> Result<Option<Ipv6Addr>, NetworkError> {
+    let all = kernel.addresses6()?;
+    let mut usable =
+        all.iter().filter(|found| found.index == index && !found.global && !found.tentative && !found.duplicate);
+    Ok(usable.find_map(|found| match found.prefix.address() {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    }))
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::NetworkError;
-use crate::netlink::message::{Answer, IFA_F_DADFAILED, IFA_F_TENTATIVE, LinkMessage, RT_SCOPE_LINK, Request};
+use crate::netlink::message::{
+    Answer, IFA_F_DADFAILED, IFA_F_NOPREFIXROUTE, IFA_F_TENTATIVE, LinkMessage, RT_SCOPE_LINK, Request,
+};
 use crate::netlink::{Netlink, RequestError};
 use crate::payload::{InterfaceName, Prefix, Route};
 use crate::time::Deadline;
@@ -86,6 +88,21 @@ impl Kernel {
         Ok(answers.into_iter().filter_map(leased).collect())
     }
 
+    /// The same for IPv6 addresses that were leased; those of router advertisements have a network's route.
+    pub(super) fn leased6(&mut self) -> Result<Vec<(u32, Prefix, u32)>, NetworkError> {
+        let request = Request::Addresses { ipv6: true };
+        let answers = self.netlink.request(&request, Deadline::after(ANSWER)).map_err(NetworkError::Netlink)?;
+        let leased = |answer| match answer {
+            Answer::Address { index, prefix: Some(prefix), left: Some(left), flags, .. }
+                if flags & IFA_F_NOPREFIXROUTE != 0 =>
+            {
+                Some((index, prefix, left))
+            }
+            _ => None,
+        };
+        Ok(answers.into_iter().filter_map(leased).collect())
+    }
+
     /// Every address that the link has.
     pub(super) fn addresses_of(&mut self, on: On<'_>) -> Result<Vec<Prefix>, NetworkError> {
         let mut all = Vec::new();
@@ -136,6 +153,18 @@ impl Kernel {
         }
     }
 
+    /// Adds a leased IPv6 address, or gives one that is there these lifetimes, in seconds.
+    pub(super) fn address6(
+        &mut self,
+        on: On<'_>,
+        prefix: Prefix,
+        preferred: u32,
+        valid: u32,
+    ) -> Result<(), NetworkError> {
+        let request = Request::Lease6 { index: on.index, prefix, preferred, valid };
+        self.ask(on, &request, || format!("address {prefix}")).map(drop)
+    }
+
     /// Removes an address. An address that is gone already is not an error.
     pub(super) fn forget(&mut self, on: On<'_>, prefix: Prefix) -> Result<(), NetworkError> {
         let request = Request::DropAddress { index: on.index, prefix };
@@ -173,11 +202,16 @@ impl Kernel {
 
 /// Prepares the kernel before the link goes up, so that IPv6 is usable soon. Errors are ignored. A kernel without IPv6
 /// does not have these files: it refuses a static address later, and the report says when no router advertisement came.
-pub(super) fn before_ipv6(root: &Path, name: &InterfaceName, slaac: bool) {
+pub(super) fn before_ipv6(root: &Path, name: &InterfaceName, slaac: bool, dhcp6: bool) {
     let folder = ipv6_folder(root, name);
     // With static addresses, router advertisements must not add routes beside the payload's. The files for the next
     // stage say the same.
-    let advertisements: &[_] = if slaac { &[("accept_ra", "1"), ("autoconf", "1")] } else { &[("accept_ra", "0")] };
+    let advertisements: &[_] = match (slaac, dhcp6) {
+        (true, _) => &[("accept_ra", "1"), ("autoconf", "1")],
+        // DHCPv6 gives no routes: they are the routers' to give.
+        (_, true) => &[("accept_ra", "1"), ("autoconf", "0")],
+        _ => &[("accept_ra", "0")],
+    };
     for (file, value) in [
         ("disable_ipv6", "0"),
         // No random wait of up to a second before the first solicitation and before each duplicate address detection.

@@ -38,6 +38,8 @@ pub struct Race<'a> {
     plan: &'a NetworkPlan,
     hostname: Option<&'a HostName>,
     root: &'a Path,
+    /// The machine's own UUID, by which DHCPv6 knows it.
+    uuid: Option<[u8; 16]>,
     begun: Duration,
     news: Netlink,
     kernel: Kernel,
@@ -96,6 +98,7 @@ impl<'a> Race<'a> {
             plan,
             hostname,
             root,
+            uuid: machine::dmi(root).uuid,
             begun: since_boot(),
             // Opened before any link goes up, so that no change is missed.
             news: Netlink::open(GROUP_LINK | GROUP_IPV6_ADDRESS | GROUP_ND_OPTIONS).map_err(NetworkError::Netlink)?,
@@ -313,7 +316,7 @@ impl<'a> Race<'a> {
             any: wanted.matching == Match::AnyWithCarrier,
             servers: self.plan.servers.clone(),
             hostname: self.hostname.cloned(),
-            uuid: wanted.config.duid.then(|| machine::dmi(self.root).uuid).flatten(),
+            uuid: self.uuid,
             for_a_while: self.stop.is_some(),
         };
         self.contenders.push(Contender::new(entry, asked, link));
@@ -409,6 +412,7 @@ impl<'a> Race<'a> {
         let links: Vec<AppliedLink> =
             self.contenders.iter().filter(|link| link.is_used()).map(Contender::applied).collect();
         let (mut dns, mut search) = (Vec::new(), Vec::new());
+        let nat64: Vec<_> = links.iter().flat_map(|link| link.six.nat64.iter().copied()).collect();
         for link in &links {
             link.all_dns().for_each(|server| {
                 if !dns.contains(&server) {
@@ -421,7 +425,7 @@ impl<'a> Race<'a> {
                 }
             });
         }
-        resolv::write(self.root, &dns, &search)
+        resolv::write(self.root, &dns, &search, &nat64)
     }
 
     fn wait(&self, look: Look, deadline: Deadline) -> Result<(), NetworkError> {
@@ -429,7 +433,7 @@ impl<'a> Race<'a> {
         fds.extend(self.stop.map(|stop| PollFd::new(stop, PollFlags::POLLIN)));
         fds.extend(self.udev.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for socket in self.contenders.iter().filter(|link| look.concerns(link)).flat_map(Contender::sockets) {
-            fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+            fds.push(PollFd::new(socket, PollFlags::POLLIN));
         }
         sys::poll(&mut fds, deadline).map(drop).map_err(NetworkError::Wait)
     }

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::{NameServer, NetworkError};
-use crate::payload::DnsName;
+use crate::https::nat64;
+use crate::payload::{DnsName, Prefix};
 
 /// The most symbolic links that are followed. The kernel's own limit is 40 (path_resolution(7)).
 const MAX_LINKS: usize = 8;
@@ -15,15 +16,18 @@ const MAX_LINKS: usize = 8;
 ///
 /// Where `etc/resolv.conf` is a symbolic link (systemd-resolved and others point it into /run), its target is written
 /// and the link stays: later stages of the boot expect the link.
-pub(super) fn write(root: &Path, dns: &[NameServer], search: &[DnsName]) -> Result<(), NetworkError> {
-    if dns.is_empty() && search.is_empty() {
+///
+/// `nat64`: prefixes of a NAT64, for this agent's own connections.
+pub(super) fn write(root: &Path, dns: &[NameServer], search: &[DnsName], nat64: &[Prefix]) -> Result<(), NetworkError> {
+    if dns.is_empty() && search.is_empty() && nat64.is_empty() {
         return Ok(());
     }
     let path = follow(root, Path::new("etc/resolv.conf"))?;
     let failed = |source| NetworkError::ResolvConf { path: path.clone(), source };
     let directory = path.parent().unwrap_or(root);
     std::fs::create_dir_all(directory).map_err(failed)?;
-    crate::apply::file::replace(directory, &name_of(&path), contents(dns, search).as_bytes(), 0o644).map_err(failed)
+    crate::apply::file::replace(directory, &name_of(&path), contents(dns, search, nat64).as_bytes(), 0o644)
+        .map_err(failed)
 }
 
 fn name_of(path: &Path) -> String {
@@ -31,8 +35,11 @@ fn name_of(path: &Path) -> String {
 }
 
 /// resolv.conf(5)
-fn contents(dns: &[NameServer], search: &[DnsName]) -> String {
+fn contents(dns: &[NameServer], search: &[DnsName], nat64: &[Prefix]) -> String {
     let mut text = "# written by imprint from the bootstrap payload\n".to_owned();
+    for prefix in nat64 {
+        let _ = writeln!(text, "{}{prefix}", nat64::WORD);
+    }
     for server in dns {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "nameserver {server}");
@@ -100,7 +107,7 @@ mod tests {
     fn replaces_a_file_and_makes_a_directory() {
         let root = tempfile::tempdir().unwrap();
         for _ in 0..2 {
-            write(root.path(), &servers(), &domains()).unwrap();
+            write(root.path(), &servers(), &domains(), &[]).unwrap();
             assert_eq!(fs::read_to_string(root.path().join("etc/resolv.conf")).unwrap(), WANT);
         }
         assert_eq!(fs::read_dir(root.path().join("etc")).unwrap().count(), 1);
@@ -109,7 +116,7 @@ mod tests {
     #[test]
     fn nothing_to_say_leaves_the_file_alone() {
         let root = tempfile::tempdir().unwrap();
-        write(root.path(), &[], &[]).unwrap();
+        write(root.path(), &[], &[], &[]).unwrap();
         assert!(!root.path().join("etc").exists());
     }
 
@@ -119,7 +126,7 @@ mod tests {
             let root = tempfile::tempdir().unwrap();
             fs::create_dir(root.path().join("etc")).unwrap();
             symlink(target, root.path().join("etc/resolv.conf")).unwrap();
-            write(root.path(), &servers(), &domains()).unwrap();
+            write(root.path(), &servers(), &domains(), &[]).unwrap();
             assert!(root.path().join("etc/resolv.conf").is_symlink());
             let written = root.path().join("run/systemd/resolve/stub-resolv.conf");
             assert_eq!(fs::read_to_string(written).unwrap(), WANT, "{target}");
@@ -132,7 +139,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("etc")).unwrap();
         symlink("resolv.conf", root.path().join("etc/resolv.conf")).unwrap();
-        let error = write(root.path(), &servers(), &[]).unwrap_err();
+        let error = write(root.path(), &servers(), &[], &[]).unwrap_err();
         let path = root.path().join("etc/resolv.conf");
         assert_eq!(crate::chain::chain(&error), format!("writing {}: more than 8 symbolic links", path.display()));
     }

@@ -23,6 +23,7 @@ fn link(name: &str, config: LinkConfig) -> AppliedLink {
         config,
         client_id: None,
         lease: None,
+        six: Default::default(),
         learned: vec![],
         dns: vec![],
         search: vec![],

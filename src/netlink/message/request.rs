@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{HEADER, IFA_ADDRESS, IFA_LOCAL, IFF_UP, IFLA_MTU, RT_SCOPE_LINK, RTM_NEWADDR, RTM_NEWLINK};
+use super::{
+    HEADER, IFA_ADDRESS, IFA_F_NOPREFIXROUTE, IFA_FLAGS, IFA_LOCAL, IFF_UP, IFLA_MTU, RT_SCOPE_LINK, RTM_NEWADDR,
+    RTM_NEWLINK,
+};
 use crate::payload::{Prefix, Route};
 
 // include/uapi/linux/netlink.h
@@ -78,6 +81,18 @@ pub enum Request {
         /// Seconds until the kernel removes the address; `None`: never.
         lifetime: Option<u32>,
     },
+    /// Add an IPv6 address that a server leased, or give one that exists these lifetimes. It brings no route to its network:
+    /// routers say which networks are on the link.
+    Lease6 {
+        /// The index of the link.
+        index: u32,
+        /// The address and its network.
+        prefix: Prefix,
+        /// Seconds in which new connections may use it; `u32::MAX`: for ever.
+        preferred: u32,
+        /// Seconds until the kernel removes the address; `u32::MAX`: never.
+        valid: u32,
+    },
     /// Remove an address.
     DropAddress {
         /// The index of the link.
@@ -146,6 +161,13 @@ impl Request {
                     }
                 };
                 (RTM_NEWADDR, ask | NLM_F_CREATE | how, body)
+            }
+            Request::Lease6 { index, prefix, preferred, valid } => {
+                let mut body = address_body(*index, *prefix);
+                let info = [*preferred, *valid, 0, 0].map(u32::to_ne_bytes);
+                attribute(&mut body, IFA_CACHEINFO, info.as_flattened());
+                attribute(&mut body, IFA_FLAGS, &IFA_F_NOPREFIXROUTE.to_ne_bytes());
+                (RTM_NEWADDR, ask | NLM_F_CREATE | NLM_F_REPLACE, body)
             }
             Request::DropAddress { index, prefix } => (RTM_DELADDR, ask, address_body(*index, *prefix)),
             Request::SetRoute { index, route, leased } => {

@@ -73,16 +73,16 @@ dns        192.0.2.1
 }
 
 #[test]
+fn an_address_by_dhcpv6_is_asked_for_whatever_routers_say() {
+    let mut payload = typical();
+    (payload.network[0].dhcp6, payload.network[0].addresses, payload.network[0].routes) = (true, vec![], vec![]);
+    let network = plan(payload, &facts(), Scope::Boot).unwrap().network.unwrap();
+    assert!(network.links[0].config.dhcp6 && network.links[0].config.has_ipv6());
+    assert!(network.to_string().contains("address    by DHCPv6\n"), "{network}");
+}
+
+#[test]
 fn what_cannot_be_done_yet_is_refused_by_name() {
-    let item = |change: fn(&mut Payload)| {
-        let mut payload = typical();
-        change(&mut payload);
-        match refused(payload, &facts()) {
-            PlanError::Unsupported { item, .. } => item,
-            other => panic!("{other}"),
-        }
-    };
-    assert_eq!(item(|p| p.network[0].dhcp6 = true), "DHCPv6");
     for (index, name) in [(2, "bond bond0"), (3, "VLAN vlan7"), (4, "bridge br0")] {
         let link = Payload::decode(FULL).unwrap().network.remove(index);
         let link = Link { dhcp4: false, slaac: false, dhcp6: false, addresses: vec![], routes: vec![], ..link };
