@@ -22,7 +22,7 @@ pub use ca::{CaCertificate, CaError};
 pub use cbor::{DecodeError, Extension, Problem, Step, first_item};
 pub use form::Form;
 pub use names::{
-    Attribute, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,
+    Attribute, DevicePath, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,
     Token, UnitName, Uri,
 };
 pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost, authority_parts};
@@ -50,6 +50,9 @@ pub struct Payload {
     pub seed: Option<Seed>,
     /// Links, in the order in which they are to be tried.
     pub network: Vec<Link>,
+    /// The network is as the kernel command line says (`ip=` and its like). Never with links in `network`. Without either, the
+    /// node leaves its network as somebody else has configured it.
+    pub from_cmdline: bool,
     /// Host name to set; it need not be a name in the certificate.
     pub hostname: Option<HostName>,
     /// The only trust anchor for TLS.
@@ -192,6 +195,8 @@ pub enum Match {
     BootIf,
     /// Any link that has carrier.
     AnyWithCarrier,
+    /// By where its device is.
+    Path(DevicePath),
 }
 
 impl std::fmt::Display for Match {
@@ -202,6 +207,7 @@ impl std::fmt::Display for Match {
             Match::Driver(driver) => write!(f, "driver {driver}"),
             Match::BootIf => f.write_str("BOOTIF"),
             Match::AnyWithCarrier => f.write_str("any with carrier"),
+            Match::Path(path) => write!(f, "device path {path}"),
         }
     }
 }

@@ -183,7 +183,11 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         IdentityPlan::Given(_) => Vec::new(),
     };
     let (network, hostname) = match scope {
-        Scope::Boot | Scope::RealRoot => (network::decide(payload.network, &urls, facts)?, payload.hostname),
+        Scope::Boot | Scope::RealRoot => {
+            let of_words = facts.cmdline.hostname.clone().filter(|_| payload.from_cmdline);
+            let network = network::decide(payload.network, payload.from_cmdline, &urls, facts)?;
+            (network, payload.hostname.or(of_words))
+        }
         Scope::CertificateOnly => (None, None),
     };
     let bundle = match payload.bundle {

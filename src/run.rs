@@ -204,6 +204,10 @@ fn story_of(
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
         let mut facts = facts::gather(root, found.origin, pin, signed, options.bootif.clone(), deadline)?;
         (facts.fresh, facts.line_time) = (fresh, line_time);
+        if payload.from_cmdline {
+            facts.cmdline = options.network.network(options.bootif.as_ref());
+            facts.cmdline.unused.iter().for_each(|word| say(word));
+        }
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
     })?;

@@ -24,6 +24,9 @@ impl fmt::Display for Payload {
         for (index, link) in self.network.iter().enumerate() {
             writeln!(f, "link {index}     {link}")?;
         }
+        if self.from_cmdline {
+            writeln!(f, "network    as the kernel command line says")?;
+        }
         if let Some(hostname) = &self.hostname {
             writeln!(f, "host name  {hostname}")?;
         }

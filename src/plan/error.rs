@@ -73,6 +73,11 @@ pub enum PlanError {
         /// The links of this machine.
         have: String,
     },
+    /// The network is to be as the kernel command line says, and that says nothing that can be used.
+    NoWords {
+        /// The words that cannot be used, and why.
+        unused: String,
+    },
     /// Every URL is `line:`, and the payload did not come over a line.
     OnlyLine(Origin),
     /// The payload asks for a bundle, and neither the site pin nor the payload names a signer.
@@ -134,6 +139,13 @@ impl fmt::Display for PlanError {
                  line; add BOOTIF=01-MAC (SYSAPPEND 2 in PXELINUX, BOOTIF=01-${{netX/mac:hexhyp}} in iPXE), or match \
                  another way; this machine has: {have}"
             ),
+            PlanError::NoWords { unused } => {
+                f.write_str(
+                    "the payload says that the network is as the kernel command line says, and that has no ip= which can be used; \
+                     add ip=dhcp or another form of ip= (imprint.cmdline(7)), or list the links in the node's record",
+                )?;
+                if unused == "none" { Ok(()) } else { write!(f, "; {unused}") }
+            }
             PlanError::OnlyLine(origin) => write!(
                 f,
                 "the payload has no URL but line:, and it did not come over a line but from {origin}; add an https URL"

@@ -94,8 +94,18 @@ impl LinkPlan {
     }
 }
 
-/// Decides the network plan. `None` if the payload leaves the network unchanged.
-pub(super) fn decide(links: Vec<Link>, urls: &[&HttpsUrl], facts: &Facts) -> Result<Option<NetworkPlan>, PlanError> {
+/// Decides the network plan. `None` if the payload leaves the network unchanged. `from_cmdline`: the links are those of the kernel
+/// command line, which has to name one.
+pub(super) fn decide(
+    links: Vec<Link>,
+    from_cmdline: bool,
+    urls: &[&HttpsUrl],
+    facts: &Facts,
+) -> Result<Option<NetworkPlan>, PlanError> {
+    let links = if from_cmdline { facts.cmdline.links.clone() } else { links };
+    if from_cmdline && links.is_empty() {
+        return Err(PlanError::NoWords { unused: joined(&facts.cmdline.unused, "; ") });
+    }
     if links.is_empty() {
         return Ok(None);
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::*;
 use crate::confidential::Confidential;
 use crate::dialogue::LineTime;
-use crate::facts::{Dmi, LinkFacts};
+use crate::facts::{DeviceFacts, Dmi, LinkFacts};
 use crate::line::{Challenge, Fresh};
 use crate::medium::Medium;
+use crate::options::CmdlineNetwork;
 use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
 use crate::site::PinFile;
 use crate::time::{Clock, since_boot};
@@ -31,6 +32,7 @@ fn eth(index: u32, last: u8) -> LinkFacts {
         driver: Some(DriverName::try_from("virtio_net").unwrap()),
         controller: false,
         carrier: false,
+        device: DeviceFacts::default(),
     }
 }
 
@@ -51,6 +53,7 @@ pub(super) fn facts() -> Facts {
         links: vec![eth(2, 0x56)],
         dmi: Dmi { uuid: Some([7; 16]), serial: Some("SN-1".into()) },
         bootif: None,
+        cmdline: CmdlineNetwork::default(),
     }
 }
 

@@ -110,6 +110,7 @@ fn typical() -> Payload {
             dns: vec![gateway],
             ..link(LinkKind::Physical(Match::AnyWithCarrier))
         }],
+        from_cmdline: false,
         hostname: Some(HostName::try_from("node1").unwrap()),
         ca: CaCertificate::new(CA.to_vec()).unwrap(),
         issuers: vec![],
@@ -153,6 +154,39 @@ fn frozen_root() {
     assert_eq!(*bytes, [&[first + 1][..], rest, &item].concat());
     assert_eq!(decode(&bytes).unwrap(), payload);
     assert!(payload.to_string().contains("\nroot       sha256 000102"), "{payload}");
+}
+
+/// If this test fails, do not change it: you have changed version 1.
+#[test]
+fn frozen_from_cmdline() {
+    let links = typical().network;
+    let payload = Payload { network: vec![], from_cmdline: true, ..typical() };
+    let bytes = payload.encode();
+    let without = Payload { from_cmdline: false, ..payload.clone() }.encode();
+    let (first, rest) = without.split_first().unwrap();
+    assert_eq!(*bytes, [&[first + 1][..], rest, &[0x13, 0xf5]].concat());
+    assert_eq!(decode(&bytes).unwrap(), payload);
+    assert!(payload.to_string().contains("\nnetwork    as the kernel command line says\n"), "{payload}");
+    // Both at once is an error, and so is false.
+    let both = Payload { network: links, ..payload };
+    let error = decode(&both.encode()).unwrap_err().to_string();
+    assert!(error.contains("from-cmdline: links are listed and are to be those of the kernel command line"), "{error}");
+    let mut no = bytes.to_vec();
+    *no.last_mut().unwrap() = 0xf4;
+    assert!(decode(&no).unwrap_err().to_string().contains("from-cmdline: false"), "false is left out");
+}
+
+/// If this test fails, do not change it: you have changed version 1.
+#[test]
+fn frozen_path() {
+    let path = DevicePath::try_from("pci-0000:03:00.0").unwrap();
+    let links = [link(LinkKind::Physical(Match::Path(path)))];
+    let want = [&b"\xa2\x00\x01\x06\x81\xa1\x00\xa1\x05\x70"[..], b"pci-0000:03:00.0"].concat();
+    assert_eq!(Link::encode_all(&links), want);
+    assert_eq!(Link::decode_all(&want).unwrap(), links);
+    for bad in ["", "pci 0", "pci-*", &"a".repeat(129)] {
+        assert!(DevicePath::try_from(bad).is_err(), "{bad}");
+    }
 }
 
 /// If this test fails, do not change it: you have changed version 1.
@@ -294,7 +328,7 @@ fn every_item_is_checked_by_name_and_place() {
         ),
         (
             with(6, Value::Array(vec![map([(0, map([(3, Value::Bool(true)), (4, Value::Bool(true))]))])])),
-            "byte 45, network[0].match: exactly one of mac, name, driver, bootif and any is needed",
+            "byte 45, network[0].match: exactly one of mac, name, driver, bootif, any and path is needed",
         ),
         (with(7, map([])), "byte 80, names: a subject or a subject alternative name is missing"),
         (
