@@ -193,17 +193,19 @@ fn rename(name: &str, mac: &str) -> Option<(InterfaceName, HardwareAddress)> {
 /// The link that the machine booted from. PXELINUX and iPXE write the ARP hardware type before the address, 01 for Ethernet and 20
 /// for InfiniBand; others write the address alone. `None`: the boot loader wrote something else, which must not stop the boot.
 pub(super) fn boot_link(value: &str) -> Option<HardwareAddress> {
-    HardwareAddress::parse(value)
-        .or_else(|| {
-            let (kind, mac) = value.split_at_checked(3)?;
-            let is_kind = |kind: &str| kind.bytes().all(|byte| byte.is_ascii_hexdigit());
-            kind.strip_suffix(['-', ':']).filter(|kind| is_kind(kind)).and_then(|_| HardwareAddress::parse(mac))
-        })
-        .or_else(|| {
-            let bytes = crate::hex::decode(value)?;
-            HardwareAddress::new(bytes.get(bytes.len().checked_sub(bytes.len().min(6))?..)?)
-                .filter(|_| matches!(bytes.as_slice(), [_, _, _, _, _, _] | [1, _, _, _, _, _, _]))
-        })
+    let alone = || HardwareAddress::parse(value);
+    let behind_kind = || {
+        let (kind, mac) = value.split_at_checked(3)?;
+        let kind = kind.strip_suffix(['-', ':'])?;
+        kind.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| HardwareAddress::parse(mac))?
+    };
+    let digits = || {
+        let bytes = crate::hex::decode(value)?;
+        HardwareAddress::new(if bytes.len() == 7 { bytes.strip_prefix(&[1])? } else { bytes.as_slice() })
+    };
+    // No link has the address of a group (IEEE 802: the first bit): that is an Ethernet address with its end cut off.
+    let is_link = |mac: &HardwareAddress| mac.as_bytes().len() != 6 || mac.as_bytes().first().is_some_and(|byte| byte & 1 == 0);
+    alone().or_else(behind_kind).or_else(digits).filter(is_link)
 }
 
 /// `NETWORK/LENGTH:GATEWAY[:LINK]`; a gateway may be missing, and host bits count for nothing.

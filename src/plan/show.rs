@@ -15,7 +15,8 @@ impl fmt::Display for LinkFacts {
         let mac = self.mac.as_ref().map_or("no MAC address".to_owned(), ToString::to_string);
         let driver = self.driver.as_ref().map_or("virtual", |driver| driver.as_str());
         let whose = if self.controller { ", link to the management controller" } else { "" };
-        write!(f, "{} ({mac}, {driver}{whose})", self.name)
+        let part = if self.device.is_function { ", virtual function" } else { "" };
+        write!(f, "{} ({mac}, {driver}{part}{whose})", self.name)
     }
 }
 

@@ -9,6 +9,19 @@ use imprint::shown::printable;
 use super::fields::{RecordError, Table, Value};
 use super::{mac, one_of};
 
+/// The links, and whether they are those of the kernel command line. `"keep"` is the same as no `network`.
+pub(super) fn of(value: &Value<'_>) -> Result<(Vec<Link>, bool), RecordError> {
+    match value.string() {
+        Ok("keep") => Ok((Vec::new(), false)),
+        Ok("cmdline") => Ok((Vec::new(), true)),
+        Ok(other) => {
+            let shown = printable(other);
+            Err(value.error(format!("\"{shown}\" is neither \"cmdline\" nor \"keep\"; or list links as [[network]]")))
+        }
+        Err(_) => Ok((links(value)?, false)),
+    }
+}
+
 pub(super) fn links(value: &Value<'_>) -> Result<Vec<Link>, RecordError> {
     let mut links = Vec::new();
     // The handles by which later links refer to earlier ones: the label, and the name if there is one.
@@ -92,9 +105,12 @@ fn matching(value: &Value<'_>) -> Result<Match, RecordError> {
     if table.flag("any")? {
         found.push(Match::AnyWithCarrier);
     }
+    if let Some(value) = table.take("path") {
+        found.push(Match::Path(value.parse()?));
+    }
     table.finish()?;
     let one = found.pop().filter(|_| found.is_empty());
-    one.ok_or_else(|| value.error("give exactly one of mac, name, driver, bootif = true and any = true"))
+    one.ok_or_else(|| value.error("give exactly one of mac, name, driver, path, bootif = true and any = true"))
 }
 
 fn ports(value: &Value<'_>, handles: &[(String, usize)]) -> Result<Vec<usize>, RecordError> {

@@ -216,11 +216,11 @@ fn errors_in_the_network() {
         ("", "node1.toml:3: network[0]: give exactly one of match, vlan, bond and bridge"),
         (
             "match = {}",
-            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, bootif = true and any = true",
+            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, path, bootif = true and any = true",
         ),
         (
             "match = { any = true, bootif = true }",
-            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, bootif = true and any = true",
+            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, path, bootif = true and any = true",
         ),
         (
             "match = { any = true }\naddresses = [\"192.0.2.10\"]",
@@ -312,6 +312,26 @@ fn the_documented_example() {
     let record = compile(example).unwrap();
     assert_eq!(record.names.to_string(), "CN=node1.example.org, O=Example dns:node1.example.org ip:192.0.2.10");
     assert!(record.binding.is_some());
+}
+
+#[test]
+fn a_network_that_is_somebody_elses_or_the_command_lines() {
+    let of = |network: &str| compile(&format!("{LEAST}{network}\n"));
+    let (keep, absent) = (of("network = \"keep\"").unwrap(), of("").unwrap());
+    assert_eq!((&keep.network, keep.from_cmdline), (&absent.network, absent.from_cmdline));
+    let words = of("network = \"cmdline\"").unwrap();
+    assert!(words.network.is_empty() && words.from_cmdline && !keep.from_cmdline);
+    for (network, want) in [
+        ("network = \"dhcp\"", "node1.toml:3: network: \"dhcp\" is neither \"cmdline\" nor \"keep\"; or list links as [[network]]"),
+        ("network = 1", "node1.toml:3: network: want a list [ ], not integer"),
+        ("network = \"cmdline\"\n[[network]]\nmatch = { any = true }", "node1.toml:4"),
+        ("[[network]]\nmatch = { path = \"a b\" }", "node1.toml:4: network[0].match.path: \"a b\" is not a device path"),
+    ] {
+        let error = error(&format!("{LEAST}{network}\n"));
+        assert!(error.starts_with(want), "{error}");
+    }
+    let path = of("[[network]]\nmatch = { path = \"pci-0000:03:00.0\" }\ndhcp4 = true").unwrap();
+    assert_eq!(path.network[0].to_string(), "device path pci-0000:03:00.0; DHCPv4");
 }
 
 /// A network for an image has the entries of a record and nothing else, and only what a node can use.

@@ -388,8 +388,12 @@ fn every_item_is_checked_by_name_and_place() {
         ),
         (with(15, int(0)), "byte 583, key type: 0, want 1 to 4 (P-256 is written by leaving the key out)"),
         (
-            with(19, int(0)),
-            "byte 583, ?: unknown critical key 19; the payload is newer than this program, update the image",
+            with(19, Value::Bool(true)),
+            "byte 583, from-cmdline: links are listed and are to be those of the kernel command line; remove one of the two",
+        ),
+        (
+            with(20, int(0)),
+            "byte 583, ?: unknown critical key 20; the payload is newer than this program, update the image",
         ),
         (with(-25, int(0)), "byte 0: map key -25, want -24 to 23"),
         (changed(|map| drop(map.insert(text("x"), int(0)))), "byte 0: a map key that is not an integer"),
