@@ -13,6 +13,7 @@ use crate::confidential::{self, Confidential};
 use crate::dialogue::LineTime;
 use crate::line::Fresh;
 use crate::machine;
+pub use crate::machine::device::speed;
 pub use crate::machine::{DeviceFacts, Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
 use crate::netlink::message::GROUP_LINK;
 use crate::netlink::{Netlink, RequestError};

@@ -60,6 +60,7 @@ pub mod machine;
 pub mod confidential;
 pub mod smbios;
 pub mod neighbour;
+pub mod lldp;
 pub mod dns;
 pub mod dhcp4;
 pub mod netlink;

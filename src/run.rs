@@ -36,7 +36,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::apply::entropy;
-use crate::apply::network::Race;
+use crate::apply::network::{NetworkError, Race};
 use crate::apply::spent::Spent;
 use crate::confidential;
 use crate::console::say;
@@ -230,7 +230,13 @@ fn story_of(
         // The payload's own network takes the place of the one that its line came over.
         doors.take().into_iter().for_each(|finding| finding.give_back(plan.network.as_ref(), link.as_ref()));
     }
-    let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
+    let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail));
+    match &race {
+        Ok(race) => race.iter().for_each(|race| timeline.links(&race.report())),
+        Err(NetworkError::NoLink { links, .. }) => timeline.links(links),
+        Err(_) => {}
+    }
+    let race = race?;
     if moves {
         line.into_iter().for_each(Dialogue::call_anew);
     }

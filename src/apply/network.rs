@@ -5,6 +5,7 @@
 mod before;
 mod contender;
 mod error;
+mod heard;
 mod keep;
 mod kernel;
 mod lease;
@@ -17,6 +18,7 @@ mod resolv;
 use std::net::IpAddr;
 
 pub use error::NetworkError;
+pub use heard::Heard;
 pub use keep::Keeper;
 pub use race::Race;
 pub use report::{Carrier, LinkReport};

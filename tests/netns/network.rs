@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use imprint::apply::network::{Carrier, LinkReport, Network, NetworkError, Race};
+use imprint::apply::network::{Carrier, Heard, LinkReport, Network, NetworkError, Race};
 use imprint::chain::chain;
 use imprint::netlink::message::{GROUP_LINK, IFF_UP};
 use imprint::netlink::{Netlink, RequestError};
@@ -131,6 +131,9 @@ fn no_carrier_is_an_error_that_names_link_and_driver() {
         driver: Some(DriverName::try_from("e1000e").unwrap()),
         carrier: Carrier::None,
         received: 0,
+        speed: None,
+        is_function: false,
+        heard: Heard::default(),
         tried: Vec::new(),
     };
     assert_eq!(links, &[report]);

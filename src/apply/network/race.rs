@@ -188,7 +188,11 @@ impl<'a> Race<'a> {
     pub fn report(&self) -> Vec<LinkReport> {
         let unnamed = self.unnamed.iter().map(|link| (link.entry, LinkReport::untouched(&link.facts, Carrier::Udev)));
         let left = self.left.iter().map(|(entry, link)| (*entry, LinkReport::untouched(link, Carrier::Controller)));
-        let tried = self.contenders.iter().map(|link| (link.entry, link.report()));
+        // The speed is asked for here only: some drivers ask their firmware for it.
+        let tried = self.contenders.iter().map(|link| {
+            let report = link.report();
+            (link.entry, LinkReport { speed: facts::speed(self.root, &report.name), ..report })
+        });
         let mut links: Vec<(usize, LinkReport)> = tried.chain(unnamed).chain(left).collect();
         order::sort(&mut links, |(one, _), (other, _)| one < other);
         links.into_iter().map(|(_, link)| link).collect()
