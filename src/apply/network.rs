@@ -9,6 +9,7 @@ mod heard;
 mod keep;
 mod kernel;
 mod lease;
+mod listen;
 mod packet;
 mod probe;
 mod race;
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 pub use error::NetworkError;
 pub use heard::Heard;
 pub use keep::Keeper;
+pub use listen::{Seen, listen};
 pub use race::Race;
 pub use report::{Carrier, LinkReport};
 

@@ -73,6 +73,11 @@ impl Ear {
         self.heard.tagged = self.heard.tagged.saturating_add(u64::from(counted));
     }
 
+    /// Readable when the switch has said something.
+    pub(super) fn switch(&self) -> &Socket {
+        &self.lldp
+    }
+
     /// The link is used: other machines' frames only cost time now.
     pub(super) fn calm(&mut self) {
         if std::mem::take(&mut self.promiscuous) {
