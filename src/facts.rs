@@ -103,9 +103,7 @@ pub fn await_links(facts: &mut Facts, payload: &Payload, root: &Path, deadline: 
             })
         };
         let bound = |link: &LinkFacts| link.mac.as_ref().is_some_and(|mac| macs.contains(mac));
-        if (asked.is_empty() || facts.links.iter().any(wanted))
-            && (macs.is_empty() || facts.links.iter().any(bound))
-        {
+        if (asked.is_empty() || facts.links.iter().any(wanted)) && (macs.is_empty() || facts.links.iter().any(bound)) {
             return Ok(());
         }
         match changes.changed(until) {

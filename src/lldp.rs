@@ -93,7 +93,9 @@ pub fn vlan(tci: u16) -> Option<u16> {
 pub fn vlan_of_frame(frame: &[u8]) -> Option<u16> {
     let (kind, rest) = frame.get(12..)?.split_first_chunk::<2>()?;
     // IEEE 802.1Q-2018 §9.5: a customer's tag, and a service's.
-    matches!(kind, [0x81, 0x00] | [0x88, 0xa8]).then(|| rest.first_chunk().map(|tci| u16::from_be_bytes(*tci)))?.and_then(vlan)
+    matches!(kind, [0x81, 0x00] | [0x88, 0xa8])
+        .then(|| rest.first_chunk().map(|tci| u16::from_be_bytes(*tci)))?
+        .and_then(vlan)
 }
 
 /// Type, value, and what is behind. `None`: the bytes end inside it.
@@ -219,7 +221,8 @@ mod tests {
         let system = put(5, &b"\x1b[2J\nroot: ".repeat(20));
         let found = decode(&[least(), system].concat()).unwrap();
         assert!(found.to_string().bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{found}");
-        let long = decode(&[put(1, &[7; 200]), put(2, &[[5].as_slice(), &[b'x'; 255]].concat()), put(3, &[0, 1])].concat());
+        let long =
+            decode(&[put(1, &[7; 200]), put(2, &[[5].as_slice(), &[b'x'; 255]].concat()), put(3, &[0, 1])].concat());
         let long = long.unwrap().to_string();
         assert!(long.len() < 160, "{long}");
     }
@@ -243,7 +246,10 @@ mod tests {
 
     #[test]
     fn tags() {
-        assert_eq!([0x000a, 0xe00a, 0x0000, 0x0fff, 0xffff, 0x0ffe].map(vlan), [Some(10), Some(10), None, None, None, Some(4094)]);
+        assert_eq!(
+            [0x000a, 0xe00a, 0x0000, 0x0fff, 0xffff, 0x0ffe].map(vlan),
+            [Some(10), Some(10), None, None, None, Some(4094)]
+        );
         let frame = |kind: [u8; 2], tci: [u8; 2]| [&[0; 12][..], &kind, &tci, &[8, 0]].concat();
         assert_eq!(vlan_of_frame(&frame([0x81, 0], [0x60, 20])), Some(20));
         assert_eq!(vlan_of_frame(&frame([0x88, 0xa8], [0, 7])), Some(7));

@@ -1,6 +1,7 @@
 //! Tells which machine this is, from SMBIOS and the kernel: its identifiers and its links. Never changes anything.
 
 pub mod device;
+pub mod devices;
 pub mod placeholder;
 
 use std::path::Path;
@@ -71,8 +72,7 @@ pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFa
 /// a bond) has the same present address, and no driver.
 fn has_mac(link: &LinkFacts, mac: &HardwareAddress) -> bool {
     let is_local = mac.as_bytes().len() == 6 && mac.as_bytes().first().is_some_and(|first| first & 2 != 0);
-    link.mac.as_ref() == Some(mac)
-        || (is_local && link.driver.is_some() && link.device.present.as_ref() == Some(mac))
+    link.mac.as_ref() == Some(mac) || (is_local && link.driver.is_some() && link.device.present.as_ref() == Some(mac))
 }
 
 /// Every link but loopback.

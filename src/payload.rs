@@ -22,8 +22,8 @@ pub use ca::{CaCertificate, CaError};
 pub use cbor::{DecodeError, Extension, Problem, Step, first_item};
 pub use form::Form;
 pub use names::{
-    Attribute, DevicePath, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,
-    Token, UnitName, Uri,
+    Attribute, DevicePath, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject,
+    SubjectAttribute, Token, UnitName, Uri,
 };
 pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost, authority_parts};
 

@@ -43,6 +43,7 @@ mod netns {
     mod dhcp;
     mod door;
     mod handover;
+    mod heard;
     mod home;
     mod laid;
     mod line;

@@ -16,11 +16,12 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::error::{InitError, LoadError};
 use super::worker::Worker;
-use super::{FOLDER, LISTED, boot_words, devices};
+use super::{FOLDER, LISTED, boot_words};
 use crate::chain::chain;
 use crate::console::complain;
 use crate::kernel_log;
 use crate::kmod::{self, Index, MAX_MODULE, Packing, Resolved, Texts, UnpackError};
+use crate::machine::devices;
 use crate::options::BootWords;
 use crate::shown::{Printable, printable_up_to};
 use crate::sys;

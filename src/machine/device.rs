@@ -1,11 +1,8 @@
 //! What sysfs says of the device below a link: where it is, and whether it is a part of another. Never writes to sysfs.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::kmod;
 use crate::payload::{DevicePath, HardwareAddress, InterfaceName};
-use crate::shown::Printable;
 
 /// What is known of the device of a link.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -70,72 +67,6 @@ pub fn speed(root: &Path, name: &InterfaceName) -> Option<u32> {
     let text = std::fs::read_to_string(root.join("sys/class/net").join(name.as_str()).join("speed")).ok()?;
     // -1, also as an unsigned number: unknown (drivers/net/…, SPEED_UNKNOWN).
     text.trim().parse().ok().filter(|speed| (1..=10_000_000).contains(speed))
-}
-
-/// A network card that no driver has taken.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Card {
-    /// Its name on its bus: `0000:03:00.0`.
-    pub place: Printable,
-    /// What the kernel matches drivers with.
-    pub modalias: Printable,
-    /// The module that is for it, if the image has one.
-    pub module: Option<Printable>,
-}
-
-/// `network card 0000:03:00.0 has no driver: this image has no module for it (pci:v00008086d…); add the card's driver to the image`
-impl fmt::Display for Card {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "network card {} has no driver: ", self.place)?;
-        match &self.module {
-            Some(module) => write!(f, "its module {module} is there and not loaded, or has failed; try modprobe {module}, and look at dmesg"),
-            None => write!(f, "no module here is for it ({}); add the card's driver to the image", self.modalias),
-        }
-    }
-}
-
-/// The network cards without a driver: the reason why a link is missing.
-pub fn without_driver(root: &Path) -> Vec<Card> {
-    let read = |file: PathBuf| std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
-    let mut cards = Vec::new();
-    for bus in ["pci", "virtio"] {
-        let devices = std::fs::read_dir(root.join("sys/bus").join(bus).join("devices"));
-        for device in devices.into_iter().flatten().flatten().take(MOST_DEVICES) {
-            let modalias = read(device.path().join("modalias"));
-            // PCI class 02 is a network controller (PCI Code and ID Assignment §1.3); virtio device 1 is a network card (VIRTIO 1.2 §5).
-            let is_card = match bus {
-                "pci" => read(device.path().join("class")).starts_with("0x02"),
-                _ => modalias.starts_with("virtio:d00000001v"),
-            };
-            if is_card && !device.path().join("driver").exists() {
-                let place = Printable::of(&device.file_name().to_string_lossy());
-                cards.push(Card { place, modalias: Printable::of(&modalias), module: None });
-            }
-        }
-    }
-    if !cards.is_empty() {
-        name_modules(root, &mut cards);
-    }
-    cards
-}
-
-/// More devices of one bus are not looked at.
-const MOST_DEVICES: usize = 4096;
-
-/// Looks the modules up in the lists of the running kernel. Lists that cannot be read name none.
-fn name_modules(root: &Path, cards: &mut [Card]) {
-    let Ok(kernel) = nix::sys::utsname::uname() else { return };
-    let folder = root.join("lib/modules").join(kernel.release());
-    let text = |name: &str| {
-        let path = folder.join(name);
-        let is_short = path.metadata().is_ok_and(|meta| meta.is_file() && usize::try_from(meta.len()).is_ok_and(|length| length <= kmod::MAX_INDEX));
-        if is_short { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() }
-    };
-    let (dep, alias) = (text("modules.dep"), text(kmod::ALIAS));
-    let Ok(index) = kmod::Index::parse(&kmod::Texts { dep: &dep, alias: &alias, ..Default::default() }) else { return };
-    for card in cards {
-        card.module = index.matching(card.modalias.as_str()).first().map(|module| Printable::of(module));
-    }
 }
 
 #[cfg(test)]
@@ -215,37 +146,10 @@ mod tests {
         assert_eq!(speed(root.path(), &name), None);
         let net = root.path().join("sys/class/net/eth0");
         fs::create_dir_all(&net).unwrap();
-        for (text, want) in [("1000\n", Some(1000)), ("-1\n", None), ("0\n", None), ("4294967295\n", None), ("x", None)] {
+        for (text, want) in [("1000\n", Some(1000)), ("-1\n", None), ("0\n", None), ("4294967295\n", None), ("x", None)]
+        {
             fs::write(net.join("speed"), text).unwrap();
             assert_eq!(speed(root.path(), &name), want, "{text}");
         }
-    }
-
-    #[test]
-    fn cards_without_a_driver_are_named_with_their_module() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(without_driver(root.path()), []);
-        let device = |bus: &str, name: &str, files: &[(&str, &str)]| {
-            let folder = root.path().join("sys/bus").join(bus).join("devices").join(name);
-            fs::create_dir_all(&folder).unwrap();
-            files.iter().for_each(|(file, text)| fs::write(folder.join(file), text).unwrap());
-            folder
-        };
-        let modalias = "pci:v00008086d00001572sv00008086sd00000000bc02sc00i00";
-        device("pci", "0000:03:00.0", &[("class", "0x020000\n"), ("modalias", &format!("{modalias}\n"))]);
-        device("pci", "0000:01:00.0", &[("class", "0x010802\n"), ("modalias", "pci:x\n")]);
-        device("virtio", "virtio3", &[("modalias", "virtio:d00000001v00001AF4\n")]);
-        device("virtio", "virtio4", &[("modalias", "virtio:d00000002v00001AF4\n")]);
-        let driven = device("pci", "0000:04:00.0", &[("class", "0x020000\n"), ("modalias", "pci:y\n")]);
-        fs::create_dir(driven.join("driver")).unwrap();
-        let shown = || without_driver(root.path()).iter().map(ToString::to_string).collect::<Vec<_>>();
-        let [card, virtio] = &shown()[..] else { panic!("{:?}", shown()) };
-        assert!(card.starts_with("network card 0000:03:00.0 has no driver: no module here is for it (pci:v00008086d"), "{card}");
-        assert!(virtio.contains("(virtio:d00000001v00001AF4)"), "{virtio}");
-        let folder = root.path().join("lib/modules").join(nix::sys::utsname::uname().unwrap().release());
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("modules.dep"), "kernel/i40e.ko:\n").unwrap();
-        fs::write(folder.join("modules.alias"), "alias pci:v00008086d00001572sv*sd*bc*sc*i* i40e\n").unwrap();
-        assert!(shown()[0].contains("its module i40e is there and not loaded"), "{:?}", shown());
     }
 }

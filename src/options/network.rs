@@ -36,18 +36,8 @@ pub struct CmdlineNetwork {
 }
 
 /// The words that are read. What else dracut knows is for it alone.
-const NAMES: [&str; 10] = [
-    "ip",
-    "nameserver",
-    "rd.route",
-    "vlan",
-    "bond",
-    "bridge",
-    "team",
-    "bootdev",
-    "ifname",
-    "rd.peerdns",
-];
+const NAMES: [&str; 10] =
+    ["ip", "nameserver", "rd.route", "vlan", "bond", "bridge", "team", "bootdev", "ifname", "rd.peerdns"];
 
 /// More words of one kind are not read.
 const MOST: usize = 16;
@@ -204,7 +194,8 @@ pub(super) fn boot_link(value: &str) -> Option<HardwareAddress> {
         HardwareAddress::new(if bytes.len() == 7 { bytes.strip_prefix(&[1])? } else { bytes.as_slice() })
     };
     // No link has the address of a group (IEEE 802: the first bit): that is an Ethernet address with its end cut off.
-    let is_link = |mac: &HardwareAddress| mac.as_bytes().len() != 6 || mac.as_bytes().first().is_some_and(|byte| byte & 1 == 0);
+    let is_link =
+        |mac: &HardwareAddress| mac.as_bytes().len() != 6 || mac.as_bytes().first().is_some_and(|byte| byte & 1 == 0);
     alone().or_else(behind_kind).or_else(digits).filter(is_link)
 }
 

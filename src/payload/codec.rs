@@ -75,7 +75,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
     };
     let from_cmdline = match fields.take(key::FROM_CMDLINE, "from-cmdline") {
         Some(item) if !network.is_empty() => {
-            let why = "links are listed and are to be those of the kernel command line; remove one of the two".to_owned();
+            let why =
+                "links are listed and are to be those of the kernel command line; remove one of the two".to_owned();
             return Err(item.place.error(Problem::Value(why)));
         }
         Some(item) => item.flag()?,

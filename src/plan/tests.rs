@@ -9,7 +9,9 @@ use crate::facts::{DeviceFacts, Dmi, LinkFacts};
 use crate::line::{Challenge, Fresh};
 use crate::medium::Medium;
 use crate::options::CmdlineNetwork;
-use crate::payload::{Binding, Credentials, DevicePath, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
+use crate::payload::{
+    Binding, Credentials, DevicePath, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match,
+};
 use crate::site::PinFile;
 use crate::time::{Clock, since_boot};
 use crate::tls::SKEW;

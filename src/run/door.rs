@@ -13,7 +13,7 @@ use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::handover;
-use crate::machine::device;
+use crate::machine::devices;
 use crate::plan::Plan;
 use crate::time::{Deadline, Timestamp};
 
@@ -98,5 +98,5 @@ fn no_link_yet(root: &Path, links: &[LinkReport]) {
         say("  no link that the payload asks for has appeared; is its driver in the image?");
     }
     links.iter().for_each(|link| say(&format!("  {link}")));
-    device::without_driver(root).iter().for_each(|card| say(&format!("  {card}")));
+    devices::links_without_driver(root).iter().for_each(|card| say(&format!("  {card}")));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::apply::network;
 use crate::error::Error;
-use crate::machine::device;
+use crate::machine::devices;
 
 /// The longest time to listen.
 const MOST: Duration = Duration::from_secs(600);
@@ -16,7 +16,8 @@ pub fn network(root: &Path, listen: Duration) -> Result<String, Error> {
     for link in network::listen(root, listen.min(MOST))? {
         text.push_str(&format!("{}\n", link.report));
         let mac = link.facts.device.present.as_ref().or(link.facts.mac.as_ref()).map(ToString::to_string);
-        let permanent = link.facts.mac.as_ref().map(ToString::to_string).filter(|permanent| Some(permanent) != mac.as_ref());
+        let permanent =
+            link.facts.mac.as_ref().map(ToString::to_string).filter(|permanent| Some(permanent) != mac.as_ref());
         let path = link.facts.device.path.as_ref().map(|path| format!("path {path}"));
         let words = [mac, permanent.map(|mac| format!("permanent {mac}")), path];
         let words: Vec<String> = words.into_iter().flatten().collect();
@@ -33,6 +34,6 @@ pub fn network(root: &Path, listen: Duration) -> Result<String, Error> {
     if text.is_empty() {
         text.push_str("no link but loopback\n");
     }
-    device::without_driver(root).iter().for_each(|card| text.push_str(&format!("{card}\n")));
+    devices::links_without_driver(root).iter().for_each(|card| text.push_str(&format!("{card}\n")));
     Ok(text)
 }

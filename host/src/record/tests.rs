@@ -322,10 +322,16 @@ fn a_network_that_is_somebody_elses_or_the_command_lines() {
     let words = of("network = \"cmdline\"").unwrap();
     assert!(words.network.is_empty() && words.from_cmdline && !keep.from_cmdline);
     for (network, want) in [
-        ("network = \"dhcp\"", "node1.toml:3: network: \"dhcp\" is neither \"cmdline\" nor \"keep\"; or list links as [[network]]"),
+        (
+            "network = \"dhcp\"",
+            "node1.toml:3: network: \"dhcp\" is neither \"cmdline\" nor \"keep\"; or list links as [[network]]",
+        ),
         ("network = 1", "node1.toml:3: network: want a list [ ], not integer"),
         ("network = \"cmdline\"\n[[network]]\nmatch = { any = true }", "node1.toml:4"),
-        ("[[network]]\nmatch = { path = \"a b\" }", "node1.toml:4: network[0].match.path: \"a b\" is not a device path"),
+        (
+            "[[network]]\nmatch = { path = \"a b\" }",
+            "node1.toml:4: network[0].match.path: \"a b\" is not a device path",
+        ),
     ] {
         let error = error(&format!("{LEAST}{network}\n"));
         assert!(error.starts_with(want), "{error}");

@@ -106,7 +106,8 @@ fn tag(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<Option<u16>>> {
     };
     let words = message.cmsgs()?.find_map(|word| match word {
         ControlMessageOwned::Unknown(word)
-            if (word.cmsg_header.cmsg_level, word.cmsg_header.cmsg_type) == (libc::SOL_PACKET, libc::PACKET_AUXDATA) =>
+            if (word.cmsg_header.cmsg_level, word.cmsg_header.cmsg_type)
+                == (libc::SOL_PACKET, libc::PACKET_AUXDATA) =>
         {
             Some(word.data_bytes)
         }

@@ -37,7 +37,8 @@ pub fn listen(root: &Path, time: Duration) -> Result<Vec<Seen>, NetworkError> {
     let mut links: Vec<(LinkFacts, LinkMessage, Option<Result<Ear, std::io::Error>>)> = Vec::new();
     for message in kernel.links()? {
         let Some(facts) = facts::link_facts(&message, root, &controllers) else { continue };
-        let can = message.flags & IFF_UP != 0 && message.hardware == ARPHRD_ETHER && links.len() < MOST && !time.is_zero();
+        let can =
+            message.flags & IFF_UP != 0 && message.hardware == ARPHRD_ETHER && links.len() < MOST && !time.is_zero();
         let ear = can.then(|| Ear::open(message.index, message.received));
         links.push((facts, message, ear));
     }
@@ -45,8 +46,7 @@ pub fn listen(root: &Path, time: Duration) -> Result<Vec<Seen>, NetworkError> {
     let mut buffer = vec![0; packet::BUFFER];
     while !deadline.expired() {
         let ears = links.iter().filter_map(|(_, _, ear)| ear.as_ref()?.as_ref().ok());
-        let mut fds: Vec<PollFd<'_>> =
-            ears.map(|ear| PollFd::new(ear.switch().as_fd(), PollFlags::POLLIN)).collect();
+        let mut fds: Vec<PollFd<'_>> = ears.map(|ear| PollFd::new(ear.switch().as_fd(), PollFlags::POLLIN)).collect();
         sys::poll(&mut fds, deadline).map_err(NetworkError::Wait)?;
         drop(fds);
         let ears = links.iter_mut().filter_map(|(_, _, ear)| ear.as_mut()?.as_mut().ok());
@@ -64,7 +64,8 @@ pub fn listen(root: &Path, time: Duration) -> Result<Vec<Seen>, NetworkError> {
         if message.flags & IFF_UP == 0 {
             tried.push(format!("the link is down; to see more: ip link set {} up", facts.name));
         }
-        let mut report = LinkReport { received: message.received, ..LinkReport::untouched(&facts, Carrier::of(&message)) };
+        let mut report =
+            LinkReport { received: message.received, ..LinkReport::untouched(&facts, Carrier::of(&message)) };
         match ear {
             Some(Ok(ear)) => report.heard = ear.heard(message.received),
             Some(Err(error)) => tried.push(match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {

@@ -178,6 +178,7 @@ const METHODS: [&str; 15] = [
     "off",
     "static",
 ];
-const WANT: &str = "want dhcp, auto6, dhcp6, LINK:dhcp or ADDRESS::GATEWAY:MASK:HOSTNAME:LINK:none, an IPv6 address in brackets";
+const WANT: &str =
+    "want dhcp, auto6, dhcp6, LINK:dhcp or ADDRESS::GATEWAY:MASK:HOSTNAME:LINK:none, an IPv6 address in brackets";
 const ADDRESS: &str = "its address or its mask is none";
 const MAC: &str = "it sets a hardware address, which is not supported; leave that out";

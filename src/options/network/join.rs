@@ -73,7 +73,11 @@ pub(super) fn join(
         if done.is_none() {
             placing.links.truncate(links);
             placing.placed.truncate(placed);
-            leave_all(&entry.words, "its link is on itself, or on too many others; correct vlan=, bond= or bridge=", leave);
+            leave_all(
+                &entry.words,
+                "its link is on itself, or on too many others; correct vlan=, bond= or bridge=",
+                leave,
+            );
         }
     }
     let Placing { links, placed, .. } = placing;
@@ -128,9 +132,9 @@ fn sound(making: Vec<Making>, refused: &mut Vec<InterfaceName>, leave: &mut Leav
                     let taken = ports.iter().find_map(|port| Some((port, port_of(port)?)));
                     let is_bond = matches!(made, Made::Bond(..));
                     let above = ports.iter().find(|port| is_made.iter().any(|(made, _)| made == *port));
-                    taken
-                        .map(|(port, master)| format!("{port} is a port of {master} already; name it once"))
-                        .or(above.filter(|_| is_bond).map(|port| {
+                    taken.map(|(port, master)| format!("{port} is a port of {master} already; name it once")).or(above
+                        .filter(|_| is_bond)
+                        .map(|port| {
                             format!("{port} is a link to be made, and a bond's ports have to be devices; name devices")
                         }))
                 }
@@ -189,7 +193,11 @@ fn add_servers(entries: &mut [Entry], others: &Others<'_>, leave: &mut Leave<'_>
 fn add_routes(entries: &mut [Entry], others: &Others<'_>, leave: &mut Leave<'_>) {
     for value in &others.routes {
         let Some((route, name)) = route(value) else {
-            leave("rd.route", value, "want NETWORK/LENGTH:GATEWAY, NETWORK/LENGTH:GATEWAY:LINK or NETWORK/LENGTH::LINK");
+            leave(
+                "rd.route",
+                value,
+                "want NETWORK/LENGTH:GATEWAY, NETWORK/LENGTH:GATEWAY:LINK or NETWORK/LENGTH::LINK",
+            );
             continue;
         };
         let of_link = entries.iter().position(|entry| name.is_some() && entry.name == name);

@@ -68,7 +68,11 @@ fn bond(value: &str) -> Result<Read, &'static str> {
     let mode = match mode {
         "active-backup" | "1" => BondMode::ActiveBackup,
         "802.3ad" | "4" => BondMode::Lacp,
-        _ => return Err("its mode is not supported (without one it is balance-rr); write mode=active-backup or mode=802.3ad"),
+        _ => {
+            return Err(
+                "its mode is not supported (without one it is balance-rr); write mode=active-backup or mode=802.3ad",
+            );
+        }
     };
     let mtu = mtu.map(|mtu| mtu.parse().map_err(|_| "its MTU is no number from 68 to 65535")).transpose()?;
     let note = other.then_some("of its options only mode is used; the bond is made without the others");

@@ -41,16 +41,10 @@ fn every_form_of_one_link() {
     let eth0 = named("eth0");
     let dhcp = Link { dhcp4: true, ..any.clone() };
     let dhcp0 = Link { dhcp4: true, ..eth0.clone() };
-    let fixed = Link {
-        addresses: vec![prefix("192.0.2.5/24")],
-        routes: vec![via("0.0.0.0/0", "192.0.2.1")],
-        ..eth0.clone()
-    };
-    let six = Link {
-        addresses: vec![prefix("2001:db8::5/64")],
-        routes: vec![via("::/0", "2001:db8::1")],
-        ..eth0.clone()
-    };
+    let fixed =
+        Link { addresses: vec![prefix("192.0.2.5/24")], routes: vec![via("0.0.0.0/0", "192.0.2.1")], ..eth0.clone() };
+    let six =
+        Link { addresses: vec![prefix("2001:db8::5/64")], routes: vec![via("::/0", "2001:db8::1")], ..eth0.clone() };
     for (cmdline, want) in [
         ("ip=dhcp", dhcp.clone()),
         ("ip=on", dhcp.clone()),
@@ -121,11 +115,7 @@ fn every_form_of_one_link() {
         ),
         (
             "ip=192.0.2.5:198.51.100.1/30::::eth0:none",
-            Link {
-                addresses: vec![prefix("192.0.2.5/32")],
-                routes: vec![via("198.51.100.0/30", "")],
-                ..eth0.clone()
-            },
+            Link { addresses: vec![prefix("192.0.2.5/32")], routes: vec![via("198.51.100.0/30", "")], ..eth0.clone() },
         ),
     ] {
         let said = said(cmdline);
@@ -189,7 +179,10 @@ fn links_that_are_made() {
             "name eth0; SLAAC; 2001:db8:3::/48 via 2001:db8:2::1",
         ),
         ("ip=eth0:dhcp rd.peerdns=1 rd.neednet=1", "name eth0; DHCPv4"),
-        ("vlan=vlan5:eth0 ip=vlan5:dhcp nameserver=192.0.2.53", "name eth0 | VLAN vlan5 id 5 on link 0; DHCPv4; dns 192.0.2.53"),
+        (
+            "vlan=vlan5:eth0 ip=vlan5:dhcp nameserver=192.0.2.53",
+            "name eth0 | VLAN vlan5 id 5 on link 0; DHCPv4; dns 192.0.2.53",
+        ),
     ] {
         assert_eq!(shown(cmdline), want, "{cmdline}");
     }
@@ -269,7 +262,11 @@ fn what_cannot_be_done_is_said_and_the_others_go_on() {
 fn a_part_that_is_not_used_is_named() {
     for (words, links, why) in [
         ("ip=::::bad_name:eth0:dhcp", "name eth0; DHCPv4", "host name"),
-        ("ip=192.0.2.5:::24::eth0:none:192.0.2.53::192.0.2.123", "name eth0; 192.0.2.5/24; dns 192.0.2.53", "time server"),
+        (
+            "ip=192.0.2.5:::24::eth0:none:192.0.2.53::192.0.2.123",
+            "name eth0; 192.0.2.5/24; dns 192.0.2.53",
+            "time server",
+        ),
         (
             "bond=bond0:eth0:mode=1,primary=eth0 ip=bond0:dhcp",
             "name eth0 | bond bond0 (active-backup) of links 0; DHCPv4",
@@ -325,7 +322,8 @@ fn a_part_that_is_not_used_is_named() {
 
 #[test]
 fn a_host_name_and_names_of_links() {
-    let said = said("ip=::::node1:eth0:dhcp ip=::::node2:eth1:dhcp ifname=up:52:54:00:12:34:56 ifname=up:52:54:00:12:34:57");
+    let said =
+        said("ip=::::node1:eth0:dhcp ip=::::node2:eth1:dhcp ifname=up:52:54:00:12:34:56 ifname=up:52:54:00:12:34:57");
     assert_eq!(said.hostname.unwrap().as_str(), "node1");
     assert_eq!(said.renames, [(link_name("up"), HardwareAddress::parse("52:54:00:12:34:56").unwrap())]);
     assert!(said.unused[0].contains("another word gives that name"), "{:?}", said.unused);
@@ -384,7 +382,8 @@ fn more_words_than_anybody_writes_are_not_read() {
     assert_eq!((said.links.len(), said.unused.len()), (MOST, 1), "{:?}", said.unused);
     // Bonds have each other's names as ports, and everything is on everything.
     let all: Vec<String> = (0..MOST).map(|number| format!("br{number}")).collect();
-    let words: String = all.iter().map(|name| format!("bridge={name}:{},eth0 ip={name}:dhcp ", all.join(","))).collect();
+    let words: String =
+        all.iter().map(|name| format!("bridge={name}:{},eth0 ip={name}:dhcp ", all.join(","))).collect();
     assert!(self::said(&words).links.is_empty());
 }
 

@@ -108,7 +108,10 @@ fn the_network_of_the_command_line() {
         Facts { links: vec![eth(2, 1), eth(3, 2)], cmdline, ..facts() }
     };
     let planned = plan(payload(), &words("ip=::::node7:eth1:dhcp nameserver=192.0.2.53"), Scope::Boot).unwrap();
-    assert_eq!(planned.network.unwrap().to_string(), "link       name eth1 (now: eth1)\naddress    by DHCPv4\ndns        192.0.2.53\n");
+    assert_eq!(
+        planned.network.unwrap().to_string(),
+        "link       name eth1 (now: eth1)\naddress    by DHCPv4\ndns        192.0.2.53\n"
+    );
     assert_eq!(planned.hostname.unwrap().as_str(), "node7");
     // The payload's own name goes before that of the words, and a payload with links takes no word.
     let named = Payload { hostname: HostName::try_from("node1").ok(), ..payload() };
@@ -147,7 +150,8 @@ fn virtual_functions_and_addresses_that_were_given() {
     assert_eq!(there(Match::Mac(present.clone().unwrap())), only);
     assert_eq!(there(Match::BootIf), only);
     assert_eq!(there(Match::AnyWithCarrier), Ok(vec!["eth0".to_owned(), "eth1".to_owned()]));
-    let have = "eth0 (52:54:00:12:34:01, virtio_net), eth1 (52:54:00:12:34:02, virtio_net, virtual function)".to_owned();
+    let have =
+        "eth0 (52:54:00:12:34:01, virtio_net), eth1 (52:54:00:12:34:02, virtio_net, virtual function)".to_owned();
     let want = "device path pci-0000:04:00.0".to_owned();
     assert_eq!(there(Match::Path(path("pci-0000:04:00.0"))), Err(PlanError::NoSuchLink { want, have }));
     // A link that is made on a device has its address, and no driver.
