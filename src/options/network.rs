@@ -204,7 +204,7 @@ fn route(value: &str) -> Option<(Route, Option<InterfaceName>)> {
     let fields = fields(value);
     let (to, gateway, name) = match fields.as_slice() {
         [to, gateway] => (to, gateway, None),
-        [to, gateway, name] if name.is_empty() => (to, gateway, None),
+        [to, gateway, ""] => (to, gateway, None),
         [to, gateway, name] => (to, gateway, Some(InterfaceName::try_from(*name).ok()?)),
         _ => return None,
     };

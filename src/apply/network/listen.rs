@@ -1,5 +1,6 @@
 //! Looks at the links of a running system, and listens on those that are up. Changes nothing but that they take all frames meanwhile.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -27,6 +28,9 @@ pub struct Seen {
     pub addresses: Vec<Prefix>,
 }
 
+/// The sockets of a link that is listened to.
+type Listening = Option<io::Result<Ear>>;
+
 /// More links are not listened to: each takes two sockets.
 const MOST: usize = 64;
 
@@ -34,7 +38,7 @@ const MOST: usize = 64;
 pub fn listen(root: &Path, time: Duration) -> Result<Vec<Seen>, NetworkError> {
     let mut kernel = Kernel::open()?;
     let controllers = facts::host_interfaces(root);
-    let mut links: Vec<(LinkFacts, LinkMessage, Option<Result<Ear, std::io::Error>>)> = Vec::new();
+    let mut links: Vec<(LinkFacts, LinkMessage, Listening)> = Vec::new();
     for message in kernel.links()? {
         let Some(facts) = facts::link_facts(&message, root, &controllers) else { continue };
         let can =
