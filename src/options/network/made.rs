@@ -60,8 +60,8 @@ fn bond(value: &str) -> Result<Read, &'static str> {
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             Some(("mode", given)) => mode = given,
-            // The agent watches the carrier of ports.
-            Some(("miimon" | "use_carrier", _)) => {}
+            // The agent watches the carrier of ports, and asks for a LACPDU each second.
+            Some(("miimon" | "use_carrier", _) | ("lacp_rate", "fast" | "1")) => {}
             _ => other = true,
         }
     }

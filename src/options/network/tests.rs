@@ -140,7 +140,7 @@ fn links_that_are_made() {
             "name eth0 | name eth1 | bond bond0 (802.3ad) of links 0+1; DHCPv4",
         ),
         (
-            "bond=bond0:eth0,eth1:mode=4,miimon=100 ip=dhcp",
+            "bond=bond0:eth0,eth1:mode=4,miimon=100,lacp_rate=fast ip=dhcp",
             "name eth0 | name eth1 | bond bond0 (802.3ad) of links 0+1; DHCPv4",
         ),
         (
