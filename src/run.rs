@@ -233,10 +233,8 @@ fn story_of(
         doors.take().into_iter().for_each(|finding| finding.give_back(plan.network.as_ref(), link.as_ref()));
     }
     let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail));
-    match &race {
-        Ok(race) => race.iter().for_each(|race| timeline.links(&race.report())),
-        Err(NetworkError::NoLink { links, .. }) => timeline.links(links),
-        Err(_) => {}
+    if let Err(NetworkError::NoLink { links, .. }) = &race {
+        timeline.links(links);
     }
     let race = race?;
     if moves {

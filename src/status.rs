@@ -64,7 +64,7 @@ pub struct Status {
     /// The root that `root=imprint:` names. Absent: it comes from elsewhere, or its turn has not come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootStatus>,
-    /// The links that the plan wanted, as they were when the network was there, or when it was given up. Absent: the network was not
+    /// The links that the plan wanted, as they were after the check-in, or when the network was given up. Absent: the network was not
     /// changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkStatus>,

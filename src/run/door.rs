@@ -49,6 +49,11 @@ impl Door<'_> {
         }
     }
 
+    /// What became of the links; none if the network was not changed.
+    pub(super) fn links(&self) -> Vec<LinkReport> {
+        self.race.iter().flat_map(Race::report).collect()
+    }
+
     /// Writes the final network down, for the program that manages the network in the next stage.
     pub(super) fn hand_over(&mut self) -> Result<Option<Network>, Error> {
         let Some(race) = &mut self.race else { return Ok(None) };
