@@ -28,7 +28,7 @@ pub use here::{NotHere, source_named};
 pub use image::{ImageWords, Text};
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
-pub use network::{CmdlineNetwork, NetworkWords};
+pub use network::{CmdlineNetwork, NetworkWords, network_words};
 pub use swap::Swap;
 pub use table::{WORDS, Word};
 
@@ -355,25 +355,6 @@ impl Options {
     pub fn insists(&self) -> bool {
         !self.left_to_root && (self.mode == Mode::Require || !self.sources.is_empty() && !self.boots_on)
     }
-}
-
-/// The words for the network and the link that the machine booted from, for callers that need no other word. Other words are not
-/// checked.
-pub fn network_words(cmdline: &str) -> (NetworkWords, Option<HardwareAddress>) {
-    let (words, _) = words(cmdline);
-    let (mut found, mut bootif, mut no_bootif) = (NetworkWords::default(), None, false);
-    for word in &words {
-        let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-        match name {
-            // The last one counts, as in `parse`.
-            "BOOTIF" => bootif = value.and_then(network::boot_link),
-            "rd.bootif" => no_bootif = value == Some("0"),
-            name => {
-                found.push(name, value);
-            }
-        }
-    }
-    (found, bootif.filter(|_| !no_bootif))
 }
 
 fn once<T: PartialEq>(slot: &mut Option<T>, value: T, name: &'static str) -> Result<(), OptionsError> {

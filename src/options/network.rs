@@ -144,6 +144,25 @@ impl NetworkWords {
     }
 }
 
+/// The words for the network and the link that the machine booted from, for callers that need no other word. Other words are not
+/// checked.
+pub fn network_words(cmdline: &str) -> (NetworkWords, Option<HardwareAddress>) {
+    let (words, _) = super::words(cmdline);
+    let (mut found, mut bootif, mut no_bootif) = (NetworkWords::default(), None, false);
+    for word in &words {
+        let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+        match name {
+            // The last one counts, as in `parse`.
+            "BOOTIF" => bootif = value.and_then(boot_link),
+            "rd.bootif" => no_bootif = value == Some("0"),
+            name => {
+                found.push(name, value);
+            }
+        }
+    }
+    (found, bootif.filter(|_| !no_bootif))
+}
+
 /// The line about a word that is not used.
 fn left(word: &str, value: &str, why: &str) -> String {
     format!("{word}={} is not used: {why}", Printable::up_to(value, 80))

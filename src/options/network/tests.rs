@@ -389,7 +389,7 @@ fn more_words_than_anybody_writes_are_not_read() {
 
 proptest::proptest! {
     #[test]
-    fn no_words_make_it_panic(words in "((ip|vlan|bond|bridge|rd.route|nameserver|ifname|bootdev)=[0-9a-f:/.,=\\[\\]dhcpnoe]{0,24} ){0,6}") {
+    fn no_words_make_it_panic(words in "((ip|vlan|bond|bridge|rd.route|nameserver|ifname)=[0-9a-f:/.,=\\[\\]dhcpno]{0,24} ){0,6}") {
         let said = said(&words);
         proptest::prop_assert!(said.links.is_empty() || Link::decode_all(&Link::encode_all(&said.links)).is_ok());
     }
