@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::StackError;
 use crate::hex;
 use crate::shown::Printable;
 use crate::site::{PinFile, SignatureError};
@@ -73,6 +74,8 @@ pub enum PlanError {
         /// The links of this machine.
         have: String,
     },
+    /// VLANs, bonds and bridges cannot stand on each other as the payload asks.
+    Stack(StackError),
     /// Every URL is `line:`, and the payload did not come over a line.
     OnlyLine(Origin),
     /// The payload asks for a bundle, and neither the site pin nor the payload names a signer.
@@ -134,6 +137,7 @@ impl fmt::Display for PlanError {
                  line; add BOOTIF=01-MAC (SYSAPPEND 2 in PXELINUX, BOOTIF=01-${{netX/mac:hexhyp}} in iPXE), or match \
                  another way; this machine has: {have}"
             ),
+            PlanError::Stack(error) => error.fmt(f),
             PlanError::OnlyLine(origin) => write!(
                 f,
                 "the payload has no URL but line:, and it did not come over a line but from {origin}; add an https URL"

@@ -36,6 +36,10 @@ pub enum Carrier {
     /// SMBIOS says that the link leads to the management controller, so a payload that wants any link does not get this
     /// one.
     Controller,
+    /// The link is to be made, and is not there.
+    Unmade,
+    /// The link is on a bond whose partner has not agreed to carry its frames.
+    Lacp,
     /// The link has no signal from the other end.
     None,
     /// The link has a signal, but something (802.1X, a bond without ports) holds packets back.
@@ -65,12 +69,14 @@ impl fmt::Display for LinkReport {
                 "not used because it leads to the management controller (SMBIOS type 42); match it by mac, name or \
                  driver to use it"
             }
+            Carrier::Unmade => "not made",
+            Carrier::Lacp => "waiting for LACP",
             Carrier::None => "no carrier, check cable and switch port",
             Carrier::Dormant => "carrier, but packets are held back (802.1X?)",
             Carrier::Up => "carrier",
         };
         write!(f, "{} ({driver}): {carrier}", self.name)?;
-        if !matches!(self.carrier, Carrier::Udev | Carrier::Controller) {
+        if !matches!(self.carrier, Carrier::Udev | Carrier::Controller | Carrier::Unmade) {
             let packets = if self.received == 1 { "packet" } else { "packets" };
             write!(f, ", {} {packets} received", self.received)?;
         }

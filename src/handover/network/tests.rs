@@ -206,7 +206,7 @@ fn the_folders_of_others_are_as_their_owners_make_them() {
     for umask in [0o022, 0o077] {
         let root = tempfile::tempdir().unwrap();
         let before = umask_to(umask);
-        write(root.path(), &Network { links: vec![fixed()], idle: vec![] }).unwrap();
+        write(root.path(), &Network { links: vec![fixed()], idle: vec![], standing: vec![] }).unwrap();
         umask_to(before);
         let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o7777;
         for (path, want) in [
@@ -220,7 +220,7 @@ fn the_folders_of_others_are_as_their_owners_make_them() {
         }
         // A folder that existed before keeps its mode.
         fs::set_permissions(root.path().join("run/systemd/network"), fs::Permissions::from_mode(0o750)).unwrap();
-        write(root.path(), &Network { links: vec![leased()], idle: vec![] }).unwrap();
+        write(root.path(), &Network { links: vec![leased()], idle: vec![], standing: vec![] }).unwrap();
         assert_eq!(mode("run/systemd/network"), 0o750);
     }
 }
@@ -232,7 +232,7 @@ fn umask_to(mask: u32) -> u32 {
 #[test]
 fn the_files_of_an_earlier_run_are_replaced_and_no_others() {
     let root = tempfile::tempdir().unwrap();
-    let network = |links, idle| Network { links, idle };
+    let network = |links, idle| Network { links, idle, standing: Vec::new() };
     write(root.path(), &network(vec![fixed()], vec![leased()])).unwrap();
     let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("run/systemd/network/70-imprint-eth0.network"), 0o644);
@@ -278,7 +278,7 @@ fn an_mtu_that_would_take_ipv6_away_is_not_left_to_the_next_stage() {
 #[test]
 fn the_scripts_of_initramfs_tools_find_the_link_as_ipconfig_leaves_it() {
     let root = tempfile::tempdir().unwrap();
-    let network = Network { links: vec![fixed(), link("it's", leased().config)], idle: Vec::new() };
+    let network = Network { links: vec![fixed(), link("it's", leased().config)], idle: Vec::new(), standing: Vec::new() };
     write(root.path(), &network).unwrap();
     let files = || {
         fs::read_dir(root.path().join("run")).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file()).count()
