@@ -312,7 +312,8 @@ pub(super) fn under(links: &[Link], index: usize) -> Under {
 /// The MTU that an entry has, as far as the network says. A bond or bridge without one of its own has the smallest of its ports'.
 fn mtu(links: &[Link], index: usize) -> Option<u16> {
     let link = links.get(index)?;
-    link.mtu.or_else(|| lower(link).iter().filter_map(|lower| mtu(links, *lower)).min())
+    // Only downwards, whatever the indices are.
+    link.mtu.or_else(|| lower(link).iter().filter(|lower| **lower < index).filter_map(|lower| mtu(links, *lower)).min())
 }
 
 /// What Ethernet has where nobody says otherwise.
@@ -372,9 +373,10 @@ fn on(links: &[Link], index: usize, link: &Link, port: usize) -> Result<(), Stac
             return Err(StackError::PortConfigured { port: named(at), master: named(link) });
         }
     }
-    let other = links.iter().take(index).find(|other| {
-        lower(other).contains(&port) && !(is_vlan && matches!(other.kind, LinkKind::Vlan { .. }))
-    });
+    let other = links
+        .iter()
+        .take(index)
+        .find(|other| lower(other).contains(&port) && !(is_vlan && matches!(other.kind, LinkKind::Vlan { .. })));
     if let Some(other) = other {
         let (port, first, second) = (named(at), named(other), named(link));
         return Err(StackError::PortTwice { port, first, second });

@@ -38,6 +38,8 @@ pub(super) fn links(value: &Value<'_>) -> Result<Vec<Link>, RecordError> {
             handles.push((handle, links.len()));
         }
         links.push(link(kind, table)?);
+        // What a node would refuse, whatever machine it is.
+        imprint::plan::check_links(&links).map_err(|error| item.error(error))?;
     }
     Ok(links)
 }

@@ -112,7 +112,10 @@ impl fmt::Display for NetworkError {
             }
             NetworkError::Wait(_) => f.write_str("waiting for links"),
             NetworkError::Taken { what, found, .. } => {
-                write!(f, "{what} cannot be made: {found}; remove that link, or give the one of the payload another name")
+                write!(
+                    f,
+                    "{what} cannot be made: {found}; remove that link, or give the one of the payload another name"
+                )
             }
             NetworkError::PortTaken { port, other, what } => {
                 write!(f, "{port} cannot be a port of {what}: it is one of {other}; take it out there")

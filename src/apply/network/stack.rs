@@ -236,7 +236,7 @@ impl Stack {
             return match pass.named(name) {
                 Some(message) if is_same(message, new) => {
                     let on = (message.index, name.clone());
-                    let mut place = Place::new(index, on, message, None, self.made.contains(name));
+                    let place = Place::new(index, on, message, None, self.made.contains(name));
                     place.size(layer, pass)?;
                     self.places.push(place);
                     self.gather(index, layer, name, ports, pass)
@@ -329,9 +329,9 @@ impl Stack {
         }
         let needed = self.needed(plan);
         let of_link = |layer: &Layer| layer.what.found_in(std::slice::from_ref(link)).next().is_some();
-        (0..).zip(&plan.layers).any(|(index, layer)| {
-            matches!(layer.under, Under::Master(_)) && needed.contains(&index) && of_link(layer)
-        })
+        (0..)
+            .zip(&plan.layers)
+            .any(|(index, layer)| matches!(layer.under, Under::Master(_)) && needed.contains(&index) && of_link(layer))
     }
 
     /// Whether frames can pass, as far as partners of bonds decide that.
@@ -341,17 +341,14 @@ impl Stack {
             What::Found(_) => self.of(layer).next().is_some(),
             What::Vlan { parent, .. } => self.is_open(plan, *parent),
             What::Bond { .. } if is_lacp(what) => self.of(layer).any(|place| place.agreed),
-            What::Bond { ports, .. } | What::Bridge { ports, .. } => {
-                ports.iter().any(|port| self.is_open(plan, *port))
-            }
+            What::Bond { ports, .. } | What::Bridge { ports, .. } => ports.iter().any(|port| self.is_open(plan, *port)),
         }
     }
 
     /// The bonds whose partner has not agreed, with their ports.
     fn pending<'a>(&'a self, plan: &'a NetworkPlan) -> impl Iterator<Item = &'a Place> {
-        let waits = |place: &&Place| {
-            !place.agreed && plan.layers.get(place.layer).is_some_and(|layer| is_lacp(&layer.what))
-        };
+        let waits =
+            |place: &&Place| !place.agreed && plan.layers.get(place.layer).is_some_and(|layer| is_lacp(&layer.what));
         self.places.iter().filter(waits)
     }
 
@@ -379,7 +376,9 @@ impl Stack {
         kernel: &mut Kernel,
     ) -> Vec<String> {
         let stays = |index: usize| {
-            next.is_some_and(|next| (0..next.layers.len()).any(|other| is_equal(&plan.layers, index, &next.layers, other)))
+            next.is_some_and(|next| {
+                (0..next.layers.len()).any(|other| is_equal(&plan.layers, index, &next.layers, other))
+            })
         };
         let under_kept = self.places.iter().filter(|place| kept == Some(&place.on.1));
         let mut keep: Vec<usize> = under_kept.flat_map(|place| below(&plan.layers, place.layer)).collect();
@@ -389,7 +388,8 @@ impl Stack {
             &keep,
             |link| {
                 let parts = next.iter().flat_map(|next| &next.layers);
-                let is_part = parts.clone().any(|layer| layer.what.found_in(std::slice::from_ref(link)).next().is_some());
+                let is_part =
+                    parts.clone().any(|layer| layer.what.found_in(std::slice::from_ref(link)).next().is_some());
                 let entry = next.and_then(|next| next.links.iter().find(|entry| entry.wants(link)));
                 match entry {
                     Some(entry) if entry.config.has_ipv6() => Left::UpForIpv6,
@@ -487,9 +487,11 @@ fn is_lacp(what: &What) -> bool {
 /// Whether a link is what would be made: an earlier run may have left it.
 fn is_same(message: &LinkMessage, new: NewLink) -> bool {
     let alike = match new {
-        NewLink::Bond { mode, fast } => {
-            message.info.bond.as_ref().is_some_and(|bond| bond.mode == mode && fast.is_none_or(|fast| bond.fast == fast))
-        }
+        NewLink::Bond { mode, fast } => message
+            .info
+            .bond
+            .as_ref()
+            .is_some_and(|bond| bond.mode == mode && fast.is_none_or(|fast| bond.fast == fast)),
         NewLink::Bridge | NewLink::Vlan { .. } => true,
     };
     message.kind.as_deref() == Some(new.kind()) && alike
@@ -497,7 +499,8 @@ fn is_same(message: &LinkMessage, new: NewLink) -> bool {
 
 fn taken(layer: &Layer, name: &InterfaceName, pass: &Pass<'_>) -> NetworkError {
     let kind = pass.named(name).and_then(|message| message.kind.clone()).unwrap_or_else(|| "device".to_owned());
-    let alike = if pass.named(name).is_some_and(|message| message.info.bond.is_some()) { " with other settings" } else { "" };
+    let alike =
+        if pass.named(name).is_some_and(|message| message.info.bond.is_some()) { " with other settings" } else { "" };
     let found = format!("there is a link {name} already ({kind}{alike})");
     NetworkError::Taken { what: layer.what.to_string(), found, name: name.clone() }
 }
@@ -513,7 +516,11 @@ fn make(
     const OWN: &str = "bond0";
     let has = |messages: &[LinkMessage]| {
         let is_own = |message: &&LinkMessage| message.name.as_ref().is_some_and(|name| name.as_str() == OWN);
-        messages.iter().find(is_own).filter(|message| message.kind.as_deref() == Some("bond")).map(|message| message.index)
+        messages
+            .iter()
+            .find(is_own)
+            .filter(|message| message.kind.as_deref() == Some("bond"))
+            .map(|message| message.index)
     };
     let is_loaded = new.kind() != "bond" || pass.root.join("sys/module/bonding").exists();
     let made = pass.kernel.make(name, new, address.clone());

@@ -266,13 +266,13 @@ const MIIMON: u32 = 100;
 /// A link that is not there yet: the kernel chooses its index.
 fn new_link(name: &InterfaceName, new: NewLink, address: Option<&HardwareAddress>) -> Vec<u8> {
     let mut body = link_header(0, 0, 0);
+    if let Some(address) = address {
+        attribute(&mut body, IFLA_ADDRESS, address.as_bytes());
+    }
     if let NewLink::Vlan { parent, .. } = new {
         attribute(&mut body, IFLA_LINK, &parent.to_ne_bytes());
     }
     attribute(&mut body, IFLA_IFNAME, &[name.as_str().as_bytes(), &[0]].concat());
-    if let Some(address) = address {
-        attribute(&mut body, IFLA_ADDRESS, address.as_bytes());
-    }
     let (mut info, mut data) = (Vec::new(), Vec::new());
     attribute(&mut info, IFLA_INFO_KIND, new.kind().as_bytes());
     match new {

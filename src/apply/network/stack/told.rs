@@ -18,14 +18,16 @@ impl Stack {
     fn report_of(&self, plan: &NetworkPlan, top: usize) -> Option<LinkReport> {
         let layers = below(&plan.layers, top);
         let name = plan.layers.get(top)?.what.name()?.clone();
-        let report = |carrier, received, tried| LinkReport { name: name.clone(), driver: None, carrier, received, tried };
+        let report =
+            |carrier, received, tried| LinkReport { name: name.clone(), driver: None, carrier, received, tried };
         if let Some((_, error)) = self.trouble.iter().find(|(layer, _)| layers.contains(layer)) {
             return Some(report(Carrier::Unmade, 0, vec![chain(error)]));
         }
         let what = |layer: &usize| plan.layers.get(*layer).map(|layer| &layer.what);
         if self.of(top).next().is_none() {
             let missing = layers.iter().filter(|layer| self.of(**layer).next().is_none()).filter_map(what);
-            let missing: Vec<String> = missing.filter_map(What::found).map(|want| format!("no link with {want}")).collect();
+            let missing: Vec<String> =
+                missing.filter_map(What::found).map(|want| format!("no link with {want}")).collect();
             return Some(report(Carrier::Unmade, 0, missing));
         }
         if self.is_open(plan, top) {
