@@ -128,7 +128,7 @@ impl<'a> Race<'a> {
     /// false when the deadline passes before that. `notice` is called when it takes long.
     pub fn next(&mut self, deadline: Deadline, notice: &mut dyn FnMut(&[LinkReport])) -> Result<bool, NetworkError> {
         let mut noticed = (since_boot(), NOTICE);
-        self.tried = self.contenders.iter().filter(|link| link.is_used()).map(|link| link.facts.index).collect();
+        self.tried = self.used();
         loop {
             let mut wake = self.look(Look::Gain)?;
             if self.pass_on()? {
@@ -210,6 +210,7 @@ impl<'a> Race<'a> {
     /// Ends the race. No link takes another link's place any more, and the routes of leases are left as the next stage
     /// would make them.
     pub fn settle(&mut self) -> Result<(), NetworkError> {
+        self.stack.settle(self.plan, &self.used(), &mut self.kernel);
         self.contenders.iter_mut().try_for_each(|link| link.settle(&mut self.kernel))
     }
 
@@ -253,8 +254,9 @@ impl<'a> Race<'a> {
             let entry = self.plan.links.get(link.entry);
             !link.is_used() && entry.is_some_and(|entry| matches!(entry.matching, Match::Mac(_) | Match::Name(_)))
         };
-        let idle = self.contenders.iter().filter(named).map(Contender::applied).collect();
-        let standing = self.stack.standing(self.plan);
+        let mut idle: Vec<AppliedLink> = self.contenders.iter().filter(named).map(Contender::applied).collect();
+        idle.extend(self.stack.pending_links(self.plan));
+        let standing = self.stack.standing(self.plan, &self.used());
         Ok(Network { links: links.into_iter().map(|(_, link)| link).collect(), idle, standing })
     }
 
@@ -411,6 +413,10 @@ impl<'a> Race<'a> {
             }
         }
         Ok(passed)
+    }
+
+    fn used(&self) -> Vec<u32> {
+        self.contenders.iter().filter(|link| link.is_used()).map(|link| link.facts.index).collect()
     }
 
     fn is_stopped(&self) -> bool {

@@ -4,13 +4,14 @@
 //!
 //! The partner of a bond says of itself that it has agreed; whoever has the cable can say so.
 
+mod apart;
 mod told;
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::NetworkError;
-use super::before::{Before, Left, given_back};
+use super::before::{Before, Left};
 use super::kernel::{self, Kernel, On};
 use crate::facts::LinkFacts;
 use crate::netlink::RequestError;
@@ -366,71 +367,6 @@ impl Stack {
             self.agreed(bond.on.0, &messages)
         })
     }
-
-    /// Removes the links that this run has made, and gives the others back. What the next network has as well, stays as it is.
-    pub(super) fn give_back(
-        &mut self,
-        plan: &NetworkPlan,
-        next: Option<&NetworkPlan>,
-        kept: Option<&InterfaceName>,
-        kernel: &mut Kernel,
-    ) -> Vec<String> {
-        let stays = |index: usize| {
-            next.is_some_and(|next| {
-                (0..next.layers.len()).any(|other| is_equal(&plan.layers, index, &next.layers, other))
-            })
-        };
-        let under_kept = self.places.iter().filter(|place| kept == Some(&place.on.1));
-        let mut keep: Vec<usize> = under_kept.flat_map(|place| below(&plan.layers, place.layer)).collect();
-        keep.extend((0..plan.layers.len()).filter(|index| stays(*index)).flat_map(|top| below(&plan.layers, top)));
-        self.take_apart(
-            plan,
-            &keep,
-            |link| {
-                let parts = next.iter().flat_map(|next| &next.layers);
-                let is_part =
-                    parts.clone().any(|layer| layer.what.found_in(std::slice::from_ref(link)).next().is_some());
-                let entry = next.and_then(|next| next.links.iter().find(|entry| entry.wants(link)));
-                match entry {
-                    Some(entry) if entry.config.has_ipv6() => Left::UpForIpv6,
-                    None if !is_part => Left::Down,
-                    _ => Left::Up,
-                }
-            },
-            kernel,
-        )
-    }
-
-    /// Takes apart what is in none of the layers `keep`, the uppermost first. Returns what did not work, in words.
-    fn take_apart(
-        &mut self,
-        plan: &NetworkPlan,
-        keep: &[usize],
-        left: impl Fn(&LinkFacts) -> Left,
-        kernel: &mut Kernel,
-    ) -> Vec<String> {
-        let mut failed = Vec::new();
-        let (kept, gone) = std::mem::take(&mut self.places).into_iter().partition(|place| keep.contains(&place.layer));
-        self.places = kept;
-        let gone: Vec<Place> = gone;
-        for place in gone.iter().rev() {
-            let done = match &place.found {
-                None if place.made => kernel.remove(place.on()),
-                _ if place.joined => kernel.enslave(place.on(), 0, place.on().name),
-                _ => Ok(()),
-            };
-            let plain = plan.layers.get(place.layer).is_some_and(|layer| layer.plain);
-            let restored = match &place.found {
-                Some((facts, before)) if plain => {
-                    kernel.link(place.on.0).and_then(|now| before.restore(place.on(), &now, left(facts), kernel))
-                }
-                _ => Ok(()),
-            };
-            failed.extend(done.and(restored).err().map(|error| given_back(&place.on.1, &error)));
-        }
-        self.made.retain(|name| self.places.iter().any(|place| place.made && place.on.1 == *name));
-        failed
-    }
 }
 
 impl Place {
@@ -549,19 +485,4 @@ fn numbered(name: &InterfaceName, number: usize) -> Option<InterfaceName> {
 
 fn is_numbered(found: &InterfaceName, name: &InterfaceName) -> bool {
     (1..MANY).any(|number| numbered(name, number).as_ref() == Some(found))
-}
-
-/// Whether two layers of two plans are the same, with all that they stand on.
-fn is_equal(layers: &[Layer], index: usize, others: &[Layer], other: usize) -> bool {
-    let (Some(one), Some(two)) = (layers.get(index), others.get(other)) else { return false };
-    let alike = match (&one.what, &two.what) {
-        (What::Found(one), What::Found(two)) => one == two,
-        (What::Vlan { name, id, .. }, What::Vlan { name: other, id: same, .. }) => (name, id) == (other, same),
-        (What::Bond { name, mode, .. }, What::Bond { name: other, mode: same, .. }) => (name, mode) == (other, same),
-        (What::Bridge { name, .. }, What::Bridge { name: other, .. }) => name == other,
-        _ => false,
-    };
-    let (lower, beneath) = (one.what.lower(), two.what.lower());
-    let pairs = || lower.iter().zip(beneath);
-    alike && lower.len() == beneath.len() && pairs().all(|(one, two)| is_equal(layers, *one, others, *two))
 }

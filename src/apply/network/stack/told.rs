@@ -1,12 +1,13 @@
 //! Says what became of links that are made: for the report, and for the next stage. Never asks the kernel.
 
+use super::super::AppliedLink;
 use super::super::report::{Carrier, LinkReport};
 use super::{Place, Stack, is_lacp};
 use crate::chain::chain;
 use crate::link_files::{Kind, Standing};
 use crate::netlink::message::LinkMessage;
 use crate::payload::{BondMode, HardwareAddress, InterfaceName};
-use crate::plan::{NetworkPlan, Under, What, below};
+use crate::plan::{LinkPlan, NetworkPlan, Under, What, below};
 
 impl Stack {
     /// The entries of the plan whose link is not made, or whose bond waits for its partner.
@@ -53,12 +54,14 @@ impl Stack {
         words
     }
 
-    /// The links that are made and those that they stand on, as the next stage is to make them.
-    pub(in super::super) fn standing(&self, plan: &NetworkPlan) -> Vec<Standing> {
-        let needed = self.needed(plan);
+    /// The links that are made and those that they stand on, as the next stage is to make them. `used`: the indices of the links
+    /// that can be used.
+    pub(in super::super) fn standing(&self, plan: &NetworkPlan, used: &[u32]) -> Vec<Standing> {
+        let (needed, in_vain) = (self.needed(plan), self.in_vain(plan, used));
         let of = |layer: usize| self.of(layer).next().map(|place| place.on.1.clone());
         let standing = |place: &Place| {
-            let layer = plan.layers.get(place.layer).filter(|_| needed.contains(&place.layer))?;
+            let is_wanted = needed.contains(&place.layer) && !in_vain.contains(&place.on.0);
+            let layer = plan.layers.get(place.layer).filter(|_| is_wanted)?;
             let kind = match &layer.what {
                 What::Found(_) => None,
                 What::Vlan { id, .. } => {
@@ -76,7 +79,8 @@ impl Stack {
                 }
                 _ => None,
             };
-            let vlans: Vec<InterfaceName> = self.on(place.on.0).cloned().collect();
+            let vlans = self.on(place.on.0).filter(|vlan| !in_vain.contains(&vlan.0)).map(|vlan| vlan.1.clone());
+            let vlans: Vec<InterfaceName> = vlans.collect();
             // A link that was tried and that carries nothing in the end is left as it was.
             if kind.is_none() && master.is_none() && vlans.is_empty() {
                 return None;
@@ -98,9 +102,30 @@ impl Stack {
         self.places.iter().filter_map(standing).collect()
     }
 
+    /// Networks on bonds whose partner has not agreed: it may, later.
+    pub(in super::super) fn pending_links(&self, plan: &NetworkPlan) -> Vec<AppliedLink> {
+        let waits = |link: &&LinkPlan| link.made.is_some_and(|made| !self.is_open(plan, made));
+        let applied = |link: &LinkPlan| {
+            let place = self.of(link.made?).next()?;
+            Some(AppliedLink {
+                index: place.on.0,
+                name: place.on.1.clone(),
+                mac: HardwareAddress::new(&place.seen.address),
+                permanent: None,
+                mtu: place.seen.mtu,
+                config: link.config.clone(),
+                lease: None,
+                learned: Vec::new(),
+                dns: Vec::new(),
+                search: Vec::new(),
+            })
+        };
+        plan.links.iter().filter(waits).filter_map(applied).collect()
+    }
+
     /// The VLANs on a link.
-    fn on(&self, index: u32) -> impl Iterator<Item = &InterfaceName> {
-        self.places.iter().filter(move |place| place.base == index).map(|place| &place.on.1)
+    fn on(&self, index: u32) -> impl Iterator<Item = &(u32, InterfaceName)> {
+        self.places.iter().filter(move |place| place.base == index).map(|place| &place.on)
     }
 }
 
