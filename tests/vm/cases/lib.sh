@@ -3,8 +3,10 @@
 
 # Makes the guest as it was: no namespace, no link but those of QEMU, nothing that an earlier run has left.
 reset() {
-    for process in dnsmasq radvd tcpdump systemd-networkd NetworkManager; do pkill -x "$process" || true; done
+    for process in dnsmasq radvd tcpdump ip systemd-network systemd-udevd NetworkManager dbus-daemon; do pkill -x "$process" || true; done
     ip netns del sw 2>/dev/null || true
+    # Links of QEMU come back from a namespace that ended, after a moment.
+    until_true 10 test -e /sys/class/net/far1 -a -e /sys/class/net/far2
     for link in $(ls /sys/class/net); do
         case $link in
             lo | bonding_masters) ;;
@@ -18,15 +20,20 @@ reset() {
                 ;;
         esac
     done
-    # Links of QEMU come back from a namespace that ended, after a moment.
     if [ -e /proc/sys/net/ipv6/conf/default/accept_ra ]; then echo 1 >/proc/sys/net/ipv6/conf/default/accept_ra; fi
     umount /dev/console 2>/dev/null || true
-    umount -R /run/imprint 2>/dev/null || true
-    rm -rf /run/imprint /run/systemd/network /run/NetworkManager /etc/imprint /tmp/host /tmp/out /tmp/node.toml /tmp/console /tmp/sw*
+    forget
+    rm -rf /run/udev /run/dbus /run/systemd/netif /run/systemd/network /run/NetworkManager /etc/imprint /tmp/host /tmp/out /tmp/node.toml /tmp/console /tmp/sw*
     ip netns add sw
     ip -n sw link set lo up
     : >/tmp/console
     mount --bind /tmp/console /dev/console
+}
+
+# Nothing is left of a run but its network.
+forget() {
+    umount /run/imprint/private 2>/dev/null || true
+    rm -rf /run/imprint
 }
 
 # wire eth0 …: links of this machine; the far end of eth0 is p0 in the switch. The addresses are 02:00:00:00:00:NN.
@@ -114,3 +121,51 @@ until_true() {
 }
 
 pings() { ping -c 1 -W 2 "$@" >/dev/null 2>&1; }
+
+# udevd, as it runs in most initramfs images and in the next stage.
+udevd() {
+    /lib/systemd/systemd-udevd --daemon
+    udevadm trigger --action=add --subsystem-match=net
+    udevadm settle
+}
+
+# remember, …, unchanged LINK: no link was made anew, none lost its carrier, and the address of LINK was there all the time.
+remember() {
+    sleep 1
+    traces >/tmp/sw-before
+    ip -o monitor address link >/tmp/sw-changes 2>/dev/null &
+}
+
+traces() {
+    for link in $(ls /sys/class/net); do
+        if [ -d "/sys/class/net/$link" ]; then
+            echo "$link $(index "$link") $(cat "/sys/class/net/$link/carrier_down_count") $(cat "/sys/class/net/$link/address")"
+        fi
+    done
+    ip -o -4 addr | awk '{ print $2, $4 }'
+}
+
+unchanged() {
+    sleep 3
+    traces >/tmp/sw-after
+    diff /tmp/sw-before /tmp/sw-after || fail "links or addresses changed"
+    if grep 'Deleted' /tmp/sw-changes | grep -F "$1"; then fail "$1 lost an address for a moment"; fi
+}
+
+# systemd-networkd of the next stage, with what the agent has left.
+networkd() {
+    mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
+    chown -R systemd-network:systemd-network /run/systemd/netif
+    SYSTEMD_LOG_LEVEL=info /lib/systemd/systemd-networkd >/tmp/sw-networkd 2>&1 &
+}
+
+routable() { networkctl list "$1" --no-legend | grep -q 'routable *configured'; }
+
+# NetworkManager of the next stage.
+networkmanager() {
+    mkdir -p /run/dbus
+    dbus-daemon --system --fork --nopidfile
+    NetworkManager --no-daemon --log-level=INFO >/tmp/sw-nm 2>&1 &
+}
+
+activated() { nmcli -t -f DEVICE,STATE,CONNECTION device | grep -q "^$1:connected:imprint-$1\$"; }

@@ -1,9 +1,9 @@
 # One port at a time: the network goes on over the other when the first one's cable is pulled.
 wire eth0 eth1
-sw ip link add br type bridge
-sw ip link set p0 master br
-sw ip link set p1 master br
-dhcp br 192.0.2
+sw ip link add switch type bridge
+sw ip link set p0 master switch
+sw ip link set p1 master switch
+dhcp switch 192.0.2
 payload <<'TOML'
 [[network]]
 match = { name = "eth0" }

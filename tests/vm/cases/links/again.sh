@@ -19,8 +19,7 @@ TOML
 node
 ended 0
 before="$(index bond0) $(index vlan7)"
-umount -R /run/imprint || true
-rm -rf /run/imprint
+forget
 payload_again() { IMPRINT_DIR=/tmp/host imprint-host payload node1 --credentials --as cbor -o /etc/imprint/payload >/dev/null && chmod 600 /etc/imprint/payload; }
 payload_again
 node
@@ -30,8 +29,7 @@ has vlan7 "inet 192.0.2.1"
 # One with other settings is not changed into what is wanted.
 sed -i 's/"802.3ad"/"802.3ad", lacp_rate = "slow"/' /tmp/node.toml
 IMPRINT_DIR=/tmp/host imprint-host node add --replace /tmp/node.toml >/dev/null
-umount -R /run/imprint || true
-rm -rf /run/imprint
+forget
 payload_again
 node
 ended 16

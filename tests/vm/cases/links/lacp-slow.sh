@@ -12,4 +12,4 @@ TOML
 node
 ended 0
 has bond0 "inet 192.0.2.1"
-has bond0 "ad_lacp_rate 0"
+has bond0 "lacp_rate slow"

@@ -19,7 +19,7 @@ node
 ended 0
 has bond0 "inet 192.0.2.1"
 has bond0 "bond mode 802.3ad"
-has bond0 "ad_lacp_rate 1"
+has bond0 "lacp_rate fast"
 has bond0 "02:00:00:00:01:ff"
 pings 192.0.2.1
 file /run/systemd/network/70-imprint-bond0.netdev "LACPTransmitRate=fast"

@@ -20,5 +20,5 @@ slaac = true
 TOML
 node
 ended 0
-has vlan7 "inet6 2001:db8:7:0:"
+has vlan7 "inet6 2001:db8:7::ff:fe00:0/64"
 lacks bond0 "inet6 2001"

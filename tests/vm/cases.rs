@@ -1,0 +1,20 @@
+//! Tests of networks with real peers inside one guest of Debian: trunks, bonds with LACP, bridges. Each file of tests/vm/cases/FOLDER is
+//! a case, and a folder is one boot.
+
+use imprint_tests::guest;
+
+/// VLANs, bonds, bridges, stacks of them, and what stands in their way.
+#[test]
+fn links() {
+    let cases = guest::run("links", "");
+    cases.all_passed("links");
+    // Emulated; the case shows that the agent does not wait for carrier or a poll of seconds. The limit for real machines is 10 ms.
+    let late = cases.measured("lacp-agreed-to-discover").unwrap();
+    assert!(late < 200.0, "the first DHCP packet left {late} ms after the partner had agreed");
+}
+
+/// systemd-networkd and NetworkManager take over what the agent has made, and change nothing.
+#[test]
+fn managers() {
+    guest::run("managers", "net.ifnames=0").all_passed("managers");
+}
