@@ -67,6 +67,11 @@ impl Standing {
             text.push_str("LinkLocalAddressing=no\n");
         }
         if let Some((master, is_bond)) = &self.master {
+            if *is_bond {
+                // networkd 252 takes a port down to make it what it is already. With KeepMaster= it makes no port of a link that is
+                // none.
+                text.push_str("KeepMaster=yes\n");
+            }
             let _ = writeln!(text, "{}={master}", if *is_bond { "Bond" } else { "Bridge" });
         }
         self.vlans.iter().for_each(|vlan| {

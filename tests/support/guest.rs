@@ -50,10 +50,29 @@ pub fn run(folder: &str, words: &str) -> Cases {
         let built = repository().join("dist/x86_64").join(program);
         fs::copy(&built, disk.join("bin").join(program)).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
     }
-    printed(Command::new("mksquashfs").arg(&disk).arg(file("cases")).args(["-quiet", "-no-progress", "-all-root", "-comp", "gzip"]));
-    let append = format!("console=ttyS0 panic=-1 mitigations=off no_timer_check quiet imprint.timeout=60 cases={folder} {words}");
+    printed(Command::new("mksquashfs").arg(&disk).arg(file("cases")).args([
+        "-quiet",
+        "-no-progress",
+        "-all-root",
+        "-comp",
+        "gzip",
+    ]));
+    let append = format!(
+        "console=ttyS0 panic=-1 mitigations=off no_timer_check quiet imprint.timeout=60 cases={folder} {words}"
+    );
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-m", "1024", "-display", "none", "-nodefaults", "-no-reboot"]);
+    qemu.args([
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        CPU,
+        "-m",
+        "1024",
+        "-display",
+        "none",
+        "-nodefaults",
+        "-no-reboot",
+    ]);
     qemu.arg("-kernel").arg(base.join("vmlinux")).arg("-initrd").arg(base.join("initramfs")).args(["-append", &append]);
     for (id, image) in [("root", base.join("root")), ("cases", file("cases"))] {
         let drive = format!("file={},if=none,id={id},format=raw,readonly=on", image.display());
@@ -105,13 +124,18 @@ impl Cases {
     pub fn all_passed(&self, folder: &str) {
         let names: Vec<String> = self.cases.keys().cloned().collect();
         assert_eq!(names, cases_in(folder), "each file is a case that was run");
-        let failed: Vec<&str> = self.cases.values().filter(|(passed, _)| !passed).map(|(_, said)| said.as_str()).collect();
+        let failed: Vec<&str> =
+            self.cases.values().filter(|(passed, _)| !passed).map(|(_, said)| said.as_str()).collect();
         assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), names.len(), failed.join("\n"));
     }
 
     /// What a case has measured: `MEASURED NAME VALUE`.
     pub fn measured(&self, name: &str) -> Option<f64> {
         let lines = self.cases.values().flat_map(|(_, said)| said.lines());
-        lines.filter_map(|line| line.strip_prefix("MEASURED ")?.strip_prefix(name)?.split_whitespace().next()?.parse().ok()).next()
+        lines
+            .filter_map(|line| {
+                line.strip_prefix("MEASURED ")?.strip_prefix(name)?.split_whitespace().next()?.parse().ok()
+            })
+            .next()
     }
 }

@@ -354,7 +354,7 @@ fn the_next_stage_makes_the_same_links() {
     assert_eq!(
         body("70-imprint-eth0.network"),
         "[Match]\nPermanentMACAddress=52:54:00:12:34:56\n\n[Link]\nMTUBytes=9000\n\n[Network]\nDHCP=no\nIPv6AcceptRA=no\n\
-         LinkLocalAddressing=no\nBond=bond0\n"
+         LinkLocalAddressing=no\nKeepMaster=yes\nBond=bond0\n"
     );
     // Without a permanent address a port has no address of its own.
     assert!(body("70-imprint-eth1.network").starts_with("[Match]\nName=eth1\n"));

@@ -159,7 +159,8 @@ networkd() {
     SYSTEMD_LOG_LEVEL=info /lib/systemd/systemd-networkd >/tmp/sw-networkd 2>&1 &
 }
 
-routable() { networkctl list "$1" --no-legend | grep -q 'routable *configured'; }
+# managed LINK: networkd has configured it. networkctl asks over D-Bus, which is not there.
+managed() { grep -q '^ADMIN_STATE=configured$' "/run/systemd/netif/links/$(index "$1")"; }
 
 # NetworkManager of the next stage.
 networkmanager() {

@@ -23,8 +23,6 @@ node
 ended 0
 remember
 networkd
-until_true 20 routable br0
+trap 'cat /tmp/sw-networkd; grep -H STATE /run/systemd/netif/links/*' EXIT
+for link in eth0 eth1 bond0 vlan7 br0; do until_true 20 managed "$link"; done
 unchanged br0
-for link in eth0 eth1 bond0 vlan7 br0; do
-    networkctl list "$link" --no-legend | grep -q configured || { networkctl list; fail "networkd does not manage $link"; }
-done

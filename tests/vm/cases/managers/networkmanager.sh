@@ -23,6 +23,6 @@ node
 ended 0
 remember
 networkmanager
-until_true 30 activated br0
+trap 'nmcli -t -f DEVICE,STATE,CONNECTION device; cat /tmp/sw-nm' EXIT
+for link in eth0 eth1 bond0 vlan7 br0; do until_true 5 activated "$link"; done
 unchanged br0
-for link in eth0 eth1 bond0 vlan7 br0; do activated "$link" || { nmcli device; fail "NetworkManager does not manage $link"; }; done
