@@ -258,7 +258,7 @@ pub fn below(layers: &[Layer], index: usize) -> Vec<usize> {
 }
 
 fn kind(links: &[Link], index: usize) -> String {
-    links.get(index).map_or(String::new(), |link| named(link))
+    links.get(index).map_or(String::new(), named)
 }
 
 /// `VLAN vlan7`, `MAC address 52:54:00:12:34:56`
