@@ -111,7 +111,9 @@ pub fn link_facts(message: &LinkMessage, root: &Path, controllers: &[HostInterfa
     let driver = root.join("sys/class/net").join(name.as_str()).join("device/driver").read_link().ok();
     let driver = driver.and_then(|path| DriverName::try_from(path.file_name()?.to_str()?).ok());
     let permanent = message.permanent_address.as_deref().and_then(HardwareAddress::new);
-    let mac = permanent.or_else(|| HardwareAddress::new(&message.address));
+    // A VLAN, bond or bridge has the address of a link that it stands on, and is not the link that is meant by it.
+    let stands = matches!(message.kind.as_deref(), Some("vlan" | "bond" | "bridge"));
+    let mac = permanent.or_else(|| HardwareAddress::new(&message.address).filter(|_| !stands));
     let current = HardwareAddress::new(&message.address);
     let controller = controllers.iter().any(|there| is_controller(there, [&mac, &current], &name, root));
     let device = DeviceFacts { present: current, ..device::facts(root, &name) };

@@ -217,8 +217,28 @@ impl std::fmt::Display for Match {
 pub enum BondMode {
     /// One port at a time.
     ActiveBackup,
-    /// LACP.
+    /// LACP. The partner is asked for a LACPDU each second.
     Lacp,
+    /// LACP. The partner is asked for a LACPDU each 30 s.
+    LacpSlow,
+}
+
+impl BondMode {
+    /// Whether the partner has to agree before the bond carries anything.
+    pub fn is_lacp(self) -> bool {
+        self != BondMode::ActiveBackup
+    }
+}
+
+/// As the record has it, with what differs from the usual.
+impl std::fmt::Display for BondMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            BondMode::ActiveBackup => "active-backup",
+            BondMode::Lacp => "802.3ad",
+            BondMode::LacpSlow => "802.3ad, slow LACP",
+        })
+    }
 }
 
 /// A static route.

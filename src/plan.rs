@@ -6,11 +6,13 @@ mod clock;
 mod error;
 mod network;
 mod show;
+mod stack;
 
 pub use bundle::BundlePlan;
 pub use clock::{ClockPlan, ClockQuality, SignedTime};
 pub use error::PlanError;
 pub use network::{LinkConfig, LinkPlan, NetworkPlan, early};
+pub use stack::{Layer, StackError, Under, What, below, check as check_links};
 
 use std::time::Duration;
 

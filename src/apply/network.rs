@@ -15,6 +15,7 @@ mod probe;
 mod race;
 mod report;
 mod resolv;
+mod stack;
 
 use std::net::IpAddr;
 
@@ -26,6 +27,7 @@ pub use race::Race;
 pub use report::{Carrier, LinkReport};
 
 use crate::dhcp4::Lease;
+use crate::link_files::Standing;
 use crate::payload::{DnsName, HardwareAddress, HostName, InterfaceName, Prefix, Route};
 use crate::plan::LinkConfig;
 
@@ -36,6 +38,8 @@ pub struct Network {
     pub links: Vec<AppliedLink>,
     /// Links that the payload names and that cannot be used yet. The next stage may get them to work.
     pub idle: Vec<AppliedLink>,
+    /// The links that were made, and those that they stand on. Those with addresses are also among the others.
+    pub standing: Vec<Standing>,
 }
 
 /// One link and what it has.

@@ -268,7 +268,9 @@ impl<'a> Loader<'a> {
         }
         let path = self.folder.join(path);
         packing(&path)?;
-        let parameters = self.words.parameters(name);
+        // The module of bonds makes bond0 by itself (Documentation/networking/bonding.rst, max_bonds). What comes later counts.
+        let own = if name == "bonding" { "max_bonds=0 " } else { "" };
+        let parameters = format!("{own}{}", self.words.parameters(name));
         let Some(limit) = self.limit else { return ask(self.root, &path, &parameters) };
         let worker = match &mut self.worker {
             Some(worker) => worker,

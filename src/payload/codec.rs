@@ -304,8 +304,9 @@ fn virtual_link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> R
             let mode = match mode_item.uint()? {
                 0 => BondMode::ActiveBackup,
                 1 => BondMode::Lacp,
+                2 => BondMode::LacpSlow,
                 n => {
-                    let why = format!("{n}, want 0 (active-backup) or 1 (802.3ad)");
+                    let why = format!("{n}, want 0 (active-backup), 1 (802.3ad) or 2 (802.3ad with slow LACP)");
                     return Err(mode_item.place.error(Problem::Value(why)));
                 }
             };

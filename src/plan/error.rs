@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::StackError;
 use crate::hex;
 use crate::shown::Printable;
 use crate::site::{PinFile, SignatureError};
@@ -78,6 +79,8 @@ pub enum PlanError {
         /// The words that cannot be used, and why.
         unused: String,
     },
+    /// VLANs, bonds and bridges cannot stand on each other as the payload asks.
+    Stack(StackError),
     /// Every URL is `line:`, and the payload did not come over a line.
     OnlyLine(Origin),
     /// The payload asks for a bundle, and neither the site pin nor the payload names a signer.
@@ -146,6 +149,7 @@ impl fmt::Display for PlanError {
                 )?;
                 if unused == "none" { Ok(()) } else { write!(f, "; {unused}") }
             }
+            PlanError::Stack(error) => error.fmt(f),
             PlanError::OnlyLine(origin) => write!(
                 f,
                 "the payload has no URL but line:, and it did not come over a line but from {origin}; add an https URL"

@@ -1,4 +1,5 @@
 mod links;
+mod stacks;
 
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use crate::time::{Clock, since_boot};
 use crate::tls::SKEW;
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
-const FULL: &[u8] = include_bytes!("../../tests/data/payload-full.cbor");
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
 pub(super) fn typical() -> Payload {

@@ -61,6 +61,8 @@ impl From<&LinkReport> for LinkStatus {
             Carrier::None => "none",
             Carrier::Udev => "unnamed",
             Carrier::Controller => "controller",
+            Carrier::Unmade => "unmade",
+            Carrier::Lacp => "lacp",
         };
         LinkStatus {
             name: link.name.as_str().to_owned(),

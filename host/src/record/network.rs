@@ -51,6 +51,8 @@ pub(super) fn links(value: &Value<'_>) -> Result<Vec<Link>, RecordError> {
             handles.push((handle, links.len()));
         }
         links.push(link(kind, table)?);
+        // What a node would refuse, whatever machine it is.
+        imprint::plan::check_links(&links).map_err(|error| item.error(error))?;
     }
     Ok(links)
 }
@@ -71,7 +73,15 @@ fn kind(table: &mut Table<'_>, handles: &[(String, usize)]) -> Result<LinkKind, 
             let mut table = value.table()?;
             let name = table.need("name")?.parse()?;
             let modes = [(BondMode::ActiveBackup, "active-backup"), (BondMode::Lacp, "802.3ad")];
-            let mode = one_of(&table.need("mode")?, &modes)?;
+            let mut mode = one_of(&table.need("mode")?, &modes)?;
+            if let Some(rate) = table.take("lacp_rate") {
+                let rates = [(BondMode::Lacp, "fast"), (BondMode::LacpSlow, "slow")];
+                let asked = one_of(&rate, &rates)?;
+                if !mode.is_lacp() {
+                    return Err(rate.error("only a bond with mode = \"802.3ad\" has LACP; leave lacp_rate out"));
+                }
+                mode = asked;
+            }
             let ports = ports(&table.need("ports")?, handles)?;
             table.finish()?;
             Ok(LinkKind::Bond { name, mode, ports })

@@ -52,6 +52,10 @@ pub enum Carrier {
     /// SMBIOS says that the link leads to the management controller, so a payload that wants any link does not get this
     /// one.
     Controller,
+    /// The link is to be made, and is not there.
+    Unmade,
+    /// The link is on a bond whose partner has not agreed to carry its frames.
+    Lacp,
     /// The link has no signal from the other end.
     None,
     /// The link has a signal, but something (802.1X, a bond without ports) holds packets back.
@@ -82,6 +86,8 @@ impl fmt::Display for LinkReport {
                 "not used because it leads to the management controller (SMBIOS type 42); match it by mac, name or \
                  driver to use it"
             }
+            Carrier::Unmade => "not made",
+            Carrier::Lacp => "waiting for LACP",
             Carrier::None => "no carrier, check cable and switch port",
             Carrier::Dormant => "carrier, but packets are held back (802.1X?)",
             Carrier::Up => "carrier",
@@ -91,7 +97,7 @@ impl fmt::Display for LinkReport {
         if let Some(speed) = self.speed.filter(|_| self.carrier == Carrier::Up) {
             write!(f, ", {speed} Mb/s")?;
         }
-        if !matches!(self.carrier, Carrier::Udev | Carrier::Controller) {
+        if !matches!(self.carrier, Carrier::Udev | Carrier::Controller | Carrier::Unmade) {
             // Of a link with VLANs a person wants to know whether anything comes without a tag.
             let (count, how) = match self.heard.untagged.filter(|_| !self.heard.vlans.is_empty()) {
                 Some(untagged) => (untagged, " untagged"),

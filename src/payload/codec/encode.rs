@@ -122,7 +122,12 @@ fn link_value(link: &Link) -> Value {
         }
         LinkKind::Bond { name, mode, ports } => {
             let mut bond = Map::default();
-            bond.put(0, uint(u64::from(*mode == BondMode::Lacp)));
+            let number = match mode {
+                BondMode::ActiveBackup => 0,
+                BondMode::Lacp => 1,
+                BondMode::LacpSlow => 2,
+            };
+            bond.put(0, uint(number));
             bond.list(1, ports, |port| index(*port));
             map.put(1, made(name, 2, bond.value()));
         }

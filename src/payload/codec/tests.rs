@@ -143,6 +143,25 @@ fn frozen_typical() {
     assert!(TYPICAL.len() <= 640, "a typical payload has to fit a kernel command line: {} bytes", TYPICAL.len());
 }
 
+/// Agents of before refuse number 2 by name. If this test fails, do not change it: you have changed version 1.
+#[test]
+fn frozen_modes_of_bonds() {
+    for (number, mode) in [(0, BondMode::ActiveBackup), (1, BondMode::Lacp), (2, BondMode::LacpSlow)] {
+        let name = InterfaceName::try_from("bond0").unwrap();
+        let eth0 = link(LinkKind::Physical(Match::Name(InterfaceName::try_from("eth0").unwrap())));
+        let bytes =
+            Link::encode_all(&[eth0.clone(), link(LinkKind::Bond { name: name.clone(), mode, ports: vec![0] })]);
+        // {0: 1, 6: [{0: {1: "eth0"}}, {1: {0: "bond0", 2: {0: number, 1: [0]}}}]}
+        let raw = format!("a200010682a100a1016465746830a101a20065626f6e643002a200{number:02x}018100");
+        assert_eq!(crate::hex::encode(&bytes), raw);
+        let read = Link::decode_all(&bytes).unwrap();
+        assert_eq!(read, [eth0, link(LinkKind::Bond { name, mode, ports: vec![0] })]);
+    }
+    let unknown = crate::hex::decode("a200010682a100a1016465746830a101a20065626f6e643002a20003018100").unwrap();
+    let error = Link::decode_all(&unknown).unwrap_err().to_string();
+    assert!(error.contains("3, want 0 (active-backup), 1 (802.3ad) or 2 (802.3ad with slow LACP)"), "{error}");
+}
+
 /// If this test fails, do not change it: you have changed version 1.
 #[test]
 fn frozen_root() {

@@ -83,15 +83,6 @@ fn what_cannot_be_done_yet_is_refused_by_name() {
         }
     };
     assert_eq!(item(|p| p.network[0].dhcp6 = true), "DHCPv6");
-    for (index, name) in [(2, "bond bond0"), (3, "VLAN vlan7"), (4, "bridge br0")] {
-        let link = Payload::decode(FULL).unwrap().network.remove(index);
-        let link = Link { dhcp4: false, slaac: false, dhcp6: false, addresses: vec![], routes: vec![], ..link };
-        let PlanError::Unsupported { item, .. } = refused(Payload { network: vec![link], ..typical() }, &facts())
-        else {
-            panic!("{name} is refused")
-        };
-        assert_eq!(item, name);
-    }
     let csr = |change: fn(&mut crate::payload::CsrEnrolment)| {
         let Enrolment::Csr(mut csr) = typical().enrolment else { panic!("it enrols with a CSR") };
         change(&mut csr);
