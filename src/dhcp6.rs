@@ -11,9 +11,9 @@ mod words;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+pub use crate::duid::{Duid, Identity, iaid};
 use crate::payload::HostName;
 use crate::shown::Printable;
-pub use crate::duid::{Duid, Identity, iaid};
 pub use lease::{Information, Lease, Server};
 use message::{Answer, Dropped, Given, Kind, Question, Status};
 

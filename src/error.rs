@@ -204,14 +204,14 @@ mod tests {
         let clock = || ClockError::System { to: Timestamp::from_secs(0), source: io::Error::other("x") };
         let facts = || FactsError::Udev(io::Error::other("x"));
         let payload = DecodeError { offset: 0, place: String::new(), problem: Problem::Truncated };
-        let unsupported = PlanError::Unsupported { item: String::new(), instead: "" };
+        let no_link = PlanError::NoSuchLink { want: String::new(), have: String::new() };
         let write = HandoverError::Write { path: "x".into(), source: io::Error::other("x") };
         let entropy = EntropyError::Pool(io::Error::other("x"));
         for (error, stage, code) in [
             (Error::from(OptionsError::Twice("imprint=")), "options", 10),
             (PinError::Text { path: "x".into(), source: PinTextError::Empty }.into(), "source", 11),
             (payload.into(), "payload", 12),
-            (unsupported.into(), "plan", 13),
+            (no_link.into(), "plan", 13),
             (clock().into(), "clock", 14),
             (CheckinError::Ask(AskError::Clock(clock())).into(), "clock", 14),
             (entropy.into(), "entropy", 15),

@@ -13,9 +13,11 @@ use crate::confidential::{self, Confidential};
 use crate::dialogue::LineTime;
 use crate::line::Fresh;
 use crate::machine;
-pub use crate::machine::{Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
+pub use crate::machine::device::speed;
+pub use crate::machine::{DeviceFacts, Dmi, LinkFacts, dmi, host_interfaces, identifiers, link_facts, links, matches};
 use crate::netlink::message::GROUP_LINK;
 use crate::netlink::{Netlink, RequestError};
+use crate::options::CmdlineNetwork;
 use crate::payload::{HardwareAddress, LinkKind, Payload};
 use crate::site::{SignedBy, SitePin};
 use crate::source::Origin;
@@ -46,6 +48,8 @@ pub struct Facts {
     pub dmi: Dmi,
     /// `BOOTIF=` of the kernel command line.
     pub bootif: Option<HardwareAddress>,
+    /// The network of the kernel command line, for a payload that says so.
+    pub cmdline: CmdlineNetwork,
 }
 
 /// Why the links are not known.
@@ -78,7 +82,8 @@ pub fn gather(
     let links = links(&mut netlink, root, deadline).map_err(FactsError::Links)?;
     let (now_at, now) = (since_boot(), Timestamp::system());
     let (fresh, line_time, dmi, confidential) = (None, None, dmi(root), confidential::detect(root));
-    Ok(Facts { origin, site_pin, signed, confidential, fresh, now, now_at, line_time, links, dmi, bootif })
+    let cmdline = CmdlineNetwork::default();
+    Ok(Facts { origin, site_pin, signed, confidential, fresh, now, now_at, line_time, links, dmi, bootif, cmdline })
 }
 
 /// Waits until there is a link that the payload asks for, and a link that the payload is bound to. Gives up silently:
@@ -86,20 +91,19 @@ pub fn gather(
 pub fn await_links(facts: &mut Facts, payload: &Payload, root: &Path, deadline: Deadline) -> Result<(), FactsError> {
     let until = deadline.at_most(LINK_WAIT);
     let macs = payload.binding.as_ref().map(|binding| binding.macs.as_slice()).unwrap_or_default();
+    let asked = if payload.from_cmdline { facts.cmdline.links.clone() } else { payload.network.clone() };
     let mut changes = Netlink::open(GROUP_LINK).map_err(FactsError::Links)?;
     let mut netlink = Netlink::open(0).map_err(FactsError::Links)?;
     loop {
         facts.links = links(&mut netlink, root, deadline).map_err(FactsError::Links)?;
         let wanted = |link: &LinkFacts| {
-            payload.network.iter().any(|entry| match &entry.kind {
+            asked.iter().any(|entry| match &entry.kind {
                 LinkKind::Physical(matching) => matches(matching, facts.bootif.as_ref(), link),
                 _ => false,
             })
         };
         let bound = |link: &LinkFacts| link.mac.as_ref().is_some_and(|mac| macs.contains(mac));
-        if (payload.network.is_empty() || facts.links.iter().any(wanted))
-            && (macs.is_empty() || facts.links.iter().any(bound))
-        {
+        if (asked.is_empty() || facts.links.iter().any(wanted)) && (macs.is_empty() || facts.links.iter().any(bound)) {
             return Ok(());
         }
         match changes.changed(until) {

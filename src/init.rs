@@ -6,7 +6,6 @@
 //! prompt. Process 1 never exits: the kernel would panic, and the reason would be gone.
 
 mod children;
-mod devices;
 mod error;
 mod load;
 mod mounts;

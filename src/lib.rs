@@ -61,6 +61,7 @@ pub mod confidential;
 pub mod smbios;
 pub mod link_files;
 pub mod neighbour;
+pub mod lldp;
 pub mod dns;
 pub mod dhcp6;
 pub mod dhcp4;

@@ -1,11 +1,14 @@
 //! The configuration of one link as the network managers read it: a unit of systemd-networkd (systemd.network(5)) and a
 //! keyfile of NetworkManager (nm-settings-keyfile(5)). The hand-over and bundles share it. Pure: never writes a file.
 
+mod stack;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::dhcp6::Identity;
 use crate::payload::{DnsName, HardwareAddress, Prefix, Route};
+pub use stack::{Kind, Standing, netdev};
 
 /// A link and what it is to have.
 pub struct LinkFile<'a> {
@@ -43,6 +46,8 @@ pub struct LinkFile<'a> {
     pub dns: &'a [IpAddr],
     /// Search domains.
     pub search: &'a [DnsName],
+    /// The link was made, or others stand on it.
+    pub standing: Option<&'a Standing>,
 }
 
 impl LinkFile<'_> {
@@ -63,13 +68,16 @@ macro_rules! line {
 pub fn unit(link: &LinkFile<'_>) -> String {
     let mut text = format!("# Written by imprint {}\n", link.origin);
     line!(text, "[Match]");
-    match link.mac {
-        Some(mac) => {
+    match (link.standing.and_then(Standing::permanent), link.mac) {
+        (Some(mac), _) => {
+            line!(text, "PermanentMACAddress={mac}");
+        }
+        (None, Some(mac)) if !link.standing.is_some_and(is_by_name) => {
             line!(text, "MACAddress={mac}");
             // A VLAN, bridge or bond on top of the link has the same address and must not match.
             line!(text, "Type=!vlan bridge bond");
         }
-        None => {
+        _ => {
             line!(text, "Name={}", link.name);
         }
     }
@@ -85,6 +93,9 @@ pub fn unit(link: &LinkFile<'_>) -> String {
     };
     line!(text, "DHCP={dhcp}");
     line!(text, "IPv6AcceptRA={}", if link.asks_routers() { "yes" } else { "no" });
+    if let Some(standing) = link.standing {
+        text.push_str(&standing.of_unit());
+    }
     if link.dhcp4 || link.dhcp6 || link.managed && link.slaac {
         // networkd keeps the address while it asks for the lease again.
         line!(text, "KeepConfiguration=dhcp");
@@ -135,7 +146,10 @@ pub fn unit(link: &LinkFile<'_>) -> String {
 /// as one number.
 fn unit_client_id(client_id: Option<&[u8]>) -> String {
     let identity = client_id.and_then(Identity::of_client_id);
-    identity.map_or_else(|| "ClientIdentifier=mac".to_owned(), |identity| format!("ClientIdentifier=duid\n{}", unit_identity(&identity)))
+    identity.map_or_else(
+        || "ClientIdentifier=mac".to_owned(),
+        |identity| format!("ClientIdentifier=duid\n{}", unit_identity(&identity)),
+    )
 }
 
 /// The same parts for both protocols. By default networkd takes a DUID from the machine ID, and an IAID from the link's name: another
@@ -148,25 +162,42 @@ fn unit_identity(Identity { duid, iaid }: &Identity) -> String {
 /// nm-settings-keyfile(5), as of NetworkManager 1.30.
 pub fn keyfile(link: &LinkFile<'_>) -> String {
     let infiniband = link.mac.is_some_and(|mac| mac.as_bytes().len() == 20);
-    let kind = if infiniband { "infiniband" } else { "ethernet" };
+    let kind = match link.standing.and_then(|standing| standing.kind.as_ref()) {
+        Some(made) => made.name(),
+        None if infiniband => "infiniband",
+        None => "ethernet",
+    };
     let mut text = format!("# Written by imprint {}\n", link.origin);
     line!(text, "[connection]\nid=imprint-{}\ntype={kind}", link.name);
-    let mac = link.permanent.or(link.mac);
+    let mac = match link.standing {
+        Some(standing) if is_by_name(standing) => standing.permanent(),
+        _ => link.permanent.or(link.mac),
+    };
     if mac.is_none() {
         line!(text, "interface-name={}", link.name);
     }
     if let Some(priority) = link.priority {
         line!(text, "autoconnect-priority={priority}");
     }
-    line!(text, "\n[{kind}]");
+    if let Some(standing) = link.standing {
+        text.push_str(&standing.of_keyfile());
+    }
+    let section = if kind == "infiniband" { kind } else { "ethernet" };
+    line!(text, "\n[{section}]");
+    if let Some(mac) = link.standing.and_then(Standing::taken) {
+        line!(text, "cloned-mac-address={}", mac.to_string().to_uppercase());
+    }
     if let Some(mac) = mac {
         line!(text, "mac-address={}", mac.to_string().to_uppercase());
     }
-    if infiniband {
+    if kind == "infiniband" {
         line!(text, "transport-mode=datagram");
     }
     if let Some(mtu) = link.mtu.map(u32::from).or(link.instead_of_dhcp) {
         line!(text, "mtu={mtu}");
+    }
+    if link.standing.is_some_and(|standing| standing.master.is_some()) {
+        return text;
     }
     let (four, six) = (link.addresses.iter().any(is_ipv4), link.addresses.iter().any(|prefix| !is_ipv4(prefix)));
     let method = match (link.dhcp4, four) {
@@ -176,7 +207,11 @@ pub fn keyfile(link: &LinkFile<'_>) -> String {
     };
     line!(text, "\n[ipv4]\nmethod={method}");
     if link.dhcp4 {
-        line!(text, "dhcp-client-id={}", link.client_id.map_or_else(|| "mac".to_owned(), |bytes| crate::hex::separated(bytes, ":")));
+        line!(
+            text,
+            "dhcp-client-id={}",
+            link.client_id.map_or_else(|| "mac".to_owned(), |bytes| crate::hex::separated(bytes, ":"))
+        );
     }
     if method != "disabled" {
         family(&mut text, link, false);
@@ -187,6 +222,7 @@ pub fn keyfile(link: &LinkFile<'_>) -> String {
         (_, true, _) if link.managed => "auto",
         (_, true, _) => "dhcp",
         (.., true) => "manual",
+        _ if link.standing.is_some_and(|standing| standing.plain) => "disabled",
         _ => "link-local",
     };
     line!(text, "\n[ipv6]\nmethod={method}");
@@ -198,10 +234,15 @@ pub fn keyfile(link: &LinkFile<'_>) -> String {
     if let Some(Identity { duid, iaid }) = link.identity.filter(|_| link.asks_routers()) {
         line!(text, "dhcp-duid={duid}\ndhcp-iaid={iaid}");
     }
-    if method != "link-local" {
+    if method != "link-local" && method != "disabled" {
         family(&mut text, link, true);
     }
     text
+}
+
+/// Whether a link is found by its name: one that is made, and a port, whose present address may be that of its bond.
+fn is_by_name(standing: &Standing) -> bool {
+    standing.kind.is_some() || standing.master.is_some()
 }
 
 fn is_ipv4(prefix: &Prefix) -> bool {

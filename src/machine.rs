@@ -1,5 +1,7 @@
 //! Tells which machine this is, from SMBIOS and the kernel: its identifiers and its links. Never changes anything.
 
+pub mod device;
+pub mod devices;
 pub mod placeholder;
 
 use std::path::Path;
@@ -11,6 +13,7 @@ use crate::order;
 use crate::payload::{DriverName, HardwareAddress, InterfaceName, Match};
 use crate::smbios::{self, Device, HostInterface};
 use crate::time::Deadline;
+pub use device::DeviceFacts;
 
 /// One network link as rtnetlink and sysfs show it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +30,8 @@ pub struct LinkFacts {
     pub carrier: bool,
     /// SMBIOS says that the link leads to the machine's management controller.
     pub controller: bool,
+    /// What else is known of its device.
+    pub device: DeviceFacts,
 }
 
 /// Drivers of USB links to a single peer: a management controller, a telephone, another computer.
@@ -51,14 +56,23 @@ pub struct Dmi {
 /// Whether a link is the one that is asked for. Ignores carrier, because a link that is down shows no carrier.
 pub fn matches(matching: &Match, bootif: Option<&HardwareAddress>, link: &LinkFacts) -> bool {
     match matching {
-        Match::Mac(mac) => link.mac.as_ref() == Some(mac),
+        Match::Mac(mac) => has_mac(link, mac),
         Match::Name(name) => link.name == *name,
         Match::Driver(driver) => link.driver.as_ref() == Some(driver),
-        Match::BootIf => bootif.is_some() && link.mac.as_ref() == bootif,
+        Match::BootIf => bootif.is_some_and(|mac| has_mac(link, mac)),
+        Match::Path(path) => link.device.path.as_ref() == Some(path),
         // A link without a driver is virtual: no cable is plugged into it. A link to the management controller leads
         // nowhere else, and has carrier as soon as the machine has power.
         Match::AnyWithCarrier => link.driver.is_some() && !link.controller,
     }
+}
+
+/// By the permanent address. A locally administered address (IEEE 802, the second bit of the first byte) that was given to a device
+/// is its present one only: that of a virtual function, or one that the firmware has set. What is made on top of a device (a VLAN,
+/// a bond) has the same present address, and no driver.
+fn has_mac(link: &LinkFacts, mac: &HardwareAddress) -> bool {
+    let is_local = mac.as_bytes().len() == 6 && mac.as_bytes().first().is_some_and(|first| first & 2 != 0);
+    link.mac.as_ref() == Some(mac) || (is_local && link.driver.is_some() && link.device.present.as_ref() == Some(mac))
 }
 
 /// Every link but loopback.
@@ -97,10 +111,13 @@ pub fn link_facts(message: &LinkMessage, root: &Path, controllers: &[HostInterfa
     let driver = root.join("sys/class/net").join(name.as_str()).join("device/driver").read_link().ok();
     let driver = driver.and_then(|path| DriverName::try_from(path.file_name()?.to_str()?).ok());
     let permanent = message.permanent_address.as_deref().and_then(HardwareAddress::new);
-    let mac = permanent.or_else(|| HardwareAddress::new(&message.address));
+    // A VLAN, bond or bridge has the address of a link that it stands on, and is not the link that is meant by it.
+    let stands = matches!(message.kind.as_deref(), Some("vlan" | "bond" | "bridge"));
+    let mac = permanent.or_else(|| HardwareAddress::new(&message.address).filter(|_| !stands));
     let current = HardwareAddress::new(&message.address);
     let controller = controllers.iter().any(|there| is_controller(there, [&mac, &current], &name, root));
-    Some(LinkFacts { index: message.index, name, mac, driver, carrier, controller })
+    let device = DeviceFacts { present: current, ..device::facts(root, &name) };
+    Some(LinkFacts { index: message.index, name, mac, driver, carrier, controller, device })
 }
 
 /// Whether SMBIOS means this link: by its hardware address, or by the IDs of its device. The machine's other links may
@@ -114,7 +131,7 @@ fn is_controller(
 ) -> bool {
     let has_mac =
         there.mac.is_some_and(|mac| macs.iter().any(|own| own.as_ref().is_some_and(|own| own.as_bytes() == mac)));
-    let has_numbers = |link: &Path| device(link).is_some_and(|device| device == there.device);
+    let has_numbers = |link: &Path| numbers(link).is_some_and(|device| device == there.device);
     let net = root.join("sys/class/net");
     has_mac
         || (has_numbers(&net.join(name.as_str()))
@@ -128,7 +145,7 @@ fn is_controller(
 }
 
 /// The USB or PCI IDs of a link's device, from sysfs.
-fn device(link: &Path) -> Option<Device> {
+fn numbers(link: &Path) -> Option<Device> {
     let number = |file: &str| {
         let text = std::fs::read_to_string(link.join("device").join(file)).ok()?;
         u16::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()

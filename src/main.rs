@@ -43,6 +43,7 @@ enum Command {
     Apply(Apply),
     Available(Available),
     Swap(Swap),
+    Network(Network),
     Status(Status),
     Version(Version),
 }
@@ -194,6 +195,15 @@ struct SwapPrepare {
 #[argh(subcommand, name = "on")]
 struct SwapOn {}
 
+/// show each link of this machine: carrier, speed, driver, VLANs on the wire, the switch at the other end, addresses
+#[derive(FromArgs)]
+#[argh(subcommand, name = "network")]
+struct Network {
+    /// seconds to listen for the switch and for frames (5); switches speak every 30 s, as a rule
+    #[argh(option, default = "5")]
+    listen: u64,
+}
+
 /// show what the last run did
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
@@ -277,6 +287,9 @@ fn main() -> ExitCode {
         Command::Swap(Swap { command: SwapCommand::On(SwapOn {}) }) => {
             console::also_on(root.join("dev/console"));
             run::swap_on(root)
+        }
+        Command::Network(Network { listen }) => {
+            run::network(root, Duration::from_secs(listen)).map(|text| console::answer(&text))
         }
         Command::Status(Status { reason }) => run::status(root, reason).map(|text| console::answer(&text)),
         Command::Version(Version {}) => {

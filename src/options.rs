@@ -5,8 +5,8 @@ mod boot;
 mod credential;
 mod here;
 mod image;
-mod ip;
 mod near;
+mod network;
 mod swap;
 mod table;
 mod show;
@@ -26,9 +26,9 @@ pub use boot::{BootWords, Rescue, Root};
 pub use credential::{CredentialName, SetCredential};
 pub use here::{NotHere, source_named};
 pub use image::{ImageWords, Text};
-pub use ip::NetworkWords;
 pub use near::NearMiss;
 use near::{behind_dashes, near_miss, nearest};
+pub use network::{CmdlineNetwork, NetworkWords, network_words};
 pub use swap::Swap;
 pub use table::{WORDS, Word};
 
@@ -68,11 +68,11 @@ pub struct Options {
     pub root_image: Vec<HttpsUrl>,
     /// `imprint.root-sha256=`: the digest of that image.
     pub root_sha256: Option<[u8; 32]>,
-    /// `ip=`, `nameserver=` and `rd.route=`, as dracut has them: the network before there is a payload.
+    /// `ip=` and its like, as dracut has them: the network before there is a payload, and that of a payload which says so.
     pub network: NetworkWords,
     /// `imprint.swap=`
     pub swap: Swap,
-    /// `BOOTIF=`, as PXELINUX and iPXE write it.
+    /// `BOOTIF=`, as PXELINUX and iPXE write it. Not there with `rd.bootif=0`.
     pub bootif: Option<HardwareAddress>,
     /// Words that look like imprint's and are not.
     pub near_misses: Vec<NearMiss>,
@@ -226,7 +226,7 @@ impl Options {
         let (mut new_bundle, mut settings) = (false, Settings::default());
         let (mut root_image, mut root_sha256) = (Vec::new(), None);
         let (mut near_misses, mut credentials) = (Vec::new(), Vec::new());
-        let mut network = NetworkWords::default();
+        let (mut words_of_network, mut no_bootif) = (NetworkWords::default(), false);
         let line = cmdline.trim_end_matches('\n');
         let cut = |text: &str| line.len() >= CMDLINE_MAX && line.ends_with(text);
         for word in words.iter().filter(|_| !off) {
@@ -302,8 +302,9 @@ impl Options {
                         value.and_then(hex::decode).and_then(|digest| digest.try_into().ok()).ok_or_else(bad)?;
                     once(&mut root_sha256, given, "imprint.root-sha256=")?;
                 }
-                "BOOTIF" => bootif = value.and_then(boot_link),
-                "ip" | "nameserver" | "rd.route" => network.push(name, value.unwrap_or_default()),
+                "BOOTIF" => bootif = value.and_then(network::boot_link),
+                "rd.bootif" => no_bootif = value == Some("0"),
+                name if words_of_network.push(name, value) => {}
                 name if name.starts_with(setting::PREFIX) => {
                     let key = name.strip_prefix(setting::PREFIX).unwrap_or_default();
                     let added = settings.add_word(key, value.unwrap_or_default());
@@ -343,9 +344,9 @@ impl Options {
             settings,
             root_image,
             root_sha256,
-            network,
+            network: words_of_network,
             swap: swap.unwrap_or_default(),
-            bootif,
+            bootif: bootif.filter(|_| !no_bootif),
             near_misses,
         })
     }
@@ -354,20 +355,6 @@ impl Options {
     pub fn insists(&self) -> bool {
         !self.left_to_root && (self.mode == Mode::Require || !self.sources.is_empty() && !self.boots_on)
     }
-}
-
-/// The link that the machine booted from, for callers that need no other word. Other words are not checked.
-pub fn bootif(cmdline: &str) -> Option<HardwareAddress> {
-    let (words, _) = words(cmdline);
-    // The last one counts, as in `parse`.
-    words.iter().rev().find_map(|word| word.strip_prefix("BOOTIF=").map(boot_link))?
-}
-
-/// PXELINUX writes the ARP hardware type before the address: 01 for Ethernet, 20 for InfiniBand. A value that cannot be
-/// read is ignored: the boot loader wrote it, and it must not stop the boot.
-fn boot_link(value: &str) -> Option<HardwareAddress> {
-    let (_, mac) = value.split_at_checked(3)?;
-    HardwareAddress::parse(mac)
 }
 
 fn once<T: PartialEq>(slot: &mut Option<T>, value: T, name: &'static str) -> Result<(), OptionsError> {

@@ -22,8 +22,8 @@ pub use ca::{CaCertificate, CaError};
 pub use cbor::{DecodeError, Extension, Problem, Step, first_item};
 pub use form::Form;
 pub use names::{
-    Attribute, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject, SubjectAttribute,
-    Token, UnitName, Uri,
+    Attribute, DevicePath, DnsName, DriverName, Email, HostName, InterfaceName, NameError, NodeName, Subject,
+    SubjectAttribute, Token, UnitName, Uri,
 };
 pub use url::{EstUrl, HttpsUrl, UrlError, UrlHost, authority_parts};
 
@@ -50,6 +50,9 @@ pub struct Payload {
     pub seed: Option<Seed>,
     /// Links, in the order in which they are to be tried.
     pub network: Vec<Link>,
+    /// The network is as the kernel command line says (`ip=` and its like). Never with links in `network`. Without either, the
+    /// node leaves its network as somebody else has configured it.
+    pub from_cmdline: bool,
     /// Host name to set; it need not be a name in the certificate.
     pub hostname: Option<HostName>,
     /// The only trust anchor for TLS.
@@ -195,6 +198,8 @@ pub enum Match {
     BootIf,
     /// Any link that has carrier.
     AnyWithCarrier,
+    /// By where its device is.
+    Path(DevicePath),
 }
 
 impl std::fmt::Display for Match {
@@ -205,6 +210,7 @@ impl std::fmt::Display for Match {
             Match::Driver(driver) => write!(f, "driver {driver}"),
             Match::BootIf => f.write_str("BOOTIF"),
             Match::AnyWithCarrier => f.write_str("any with carrier"),
+            Match::Path(path) => write!(f, "device path {path}"),
         }
     }
 }
@@ -214,8 +220,28 @@ impl std::fmt::Display for Match {
 pub enum BondMode {
     /// One port at a time.
     ActiveBackup,
-    /// LACP.
+    /// LACP. The partner is asked for a LACPDU each second.
     Lacp,
+    /// LACP. The partner is asked for a LACPDU each 30 s.
+    LacpSlow,
+}
+
+impl BondMode {
+    /// Whether the partner has to agree before the bond carries anything.
+    pub fn is_lacp(self) -> bool {
+        self != BondMode::ActiveBackup
+    }
+}
+
+/// As the record has it, with what differs from the usual.
+impl std::fmt::Display for BondMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            BondMode::ActiveBackup => "active-backup",
+            BondMode::Lacp => "802.3ad",
+            BondMode::LacpSlow => "802.3ad, slow LACP",
+        })
+    }
 }
 
 /// A static route.

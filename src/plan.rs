@@ -6,11 +6,13 @@ mod clock;
 mod error;
 mod network;
 mod show;
+mod stack;
 
 pub use bundle::BundlePlan;
 pub use clock::{ClockPlan, ClockQuality, SignedTime};
 pub use error::PlanError;
 pub use network::{LinkConfig, LinkPlan, NetworkPlan, early};
+pub use stack::{Layer, StackError, Under, What, below, check as check_links};
 
 use std::time::Duration;
 
@@ -183,7 +185,11 @@ pub fn plan(payload: Payload, facts: &Facts, scope: Scope) -> Result<Plan, PlanE
         IdentityPlan::Given(_) => Vec::new(),
     };
     let (network, hostname) = match scope {
-        Scope::Boot | Scope::RealRoot => (network::decide(payload.network, &urls, facts)?, payload.hostname),
+        Scope::Boot | Scope::RealRoot => {
+            let of_words = facts.cmdline.hostname.clone().filter(|_| payload.from_cmdline);
+            let network = network::decide(payload.network, payload.from_cmdline, &urls, facts)?;
+            (network, payload.hostname.or(of_words))
+        }
         Scope::CertificateOnly => (None, None),
     };
     let bundle = match payload.bundle {
@@ -245,10 +251,6 @@ impl Server {
             EstUrl::Line => None,
         })
     }
-}
-
-fn unsupported(item: &str, instead: &'static str) -> PlanError {
-    PlanError::Unsupported { item: item.to_owned(), instead }
 }
 
 /// Refuses what [`plan`] would refuse of a payload that was signed for this node, before it is used: then the search goes on. `macs`:

@@ -12,6 +12,7 @@ mod find;
 mod limits;
 mod look;
 mod making;
+mod network;
 mod reload;
 mod root;
 mod setup;
@@ -25,6 +26,7 @@ pub use available::available;
 pub use console::console;
 pub use enroll::enroll;
 pub use look::{check, plan, status, why};
+pub use network::network;
 pub use reload::reload;
 pub use root::root;
 pub use setup::setup;
@@ -36,7 +38,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::apply::entropy;
-use crate::apply::network::Race;
+use crate::apply::network::{NetworkError, Race};
 use crate::apply::spent::Spent;
 use crate::confidential;
 use crate::console::say;
@@ -204,6 +206,10 @@ fn story_of(
     let facts = timeline.step("facts", |_| -> Result<_, Error> {
         let mut facts = facts::gather(root, found.origin, pin, signed, options.bootif.clone(), deadline)?;
         (facts.fresh, facts.line_time) = (fresh, line_time);
+        if payload.from_cmdline {
+            facts.cmdline = options.network.network(options.bootif.as_ref());
+            facts.cmdline.unused.iter().for_each(|word| say(word));
+        }
         facts::await_links(&mut facts, &payload, root, deadline)?;
         Ok(facts)
     })?;
@@ -226,7 +232,11 @@ fn story_of(
         // The payload's own network takes the place of the one that its line came over.
         doors.take().into_iter().for_each(|finding| finding.give_back(plan.network.as_ref(), link.as_ref()));
     }
-    let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail))?;
+    let race = timeline.step("network", |detail| configure(&plan, root, deadline, detail));
+    if let Err(NetworkError::NoLink { links, .. }) = &race {
+        timeline.links(links);
+    }
+    let race = race?;
     if moves {
         line.into_iter().for_each(Dialogue::call_anew);
     }

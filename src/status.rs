@@ -1,6 +1,7 @@
 //! The record of a run and its durations: the values of status.json, of node.json (docs/status.md) and of the console
 //! lines. Never holds a secret, and never writes a file.
 
+mod link;
 mod show;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::apply::network::{AppliedLink, Network};
+use crate::apply::network::{AppliedLink, LinkReport, Network};
 use crate::hex;
 use crate::key_code::KeyCode;
 use crate::payload::{InterfaceName, Payload, Route};
@@ -18,9 +19,13 @@ use crate::site::SignedBy;
 use crate::sys;
 use crate::time::{Timestamp, since_boot};
 use crate::trial;
+pub use link::{LinkStatus, NeighbourStatus};
 
 /// Version of both schemas. A new item does not change the version; any other change does.
 pub const VERSION: u32 = 1;
+
+/// More links are not recorded: the record also goes over serial lines.
+const MOST_LINKS: usize = 16;
 
 /// Exit code of the stage `bundle`.
 pub const BUNDLE: u8 = 20;
@@ -59,6 +64,10 @@ pub struct Status {
     /// The root that `root=imprint:` names. Absent: it comes from elsewhere, or its turn has not come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootStatus>,
+    /// The links that the plan wanted, as they were after the check-in, or when the network was given up. Absent: the network was not
+    /// changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkStatus>,
     /// The steps, in order. If the run failed, the last step is the one that failed.
     pub steps: Vec<Step>,
 }
@@ -377,6 +386,7 @@ impl Timeline {
             key_code: None,
             bundle: None,
             root: None,
+            links: Vec::new(),
             steps: Vec::new(),
         };
         Timeline { record: Record(Arc::new(Mutex::new((status, None)))), show }
@@ -431,6 +441,11 @@ impl Timeline {
             IdentityPlan::Enrol { .. } => Enrolment::Est,
             IdentityPlan::Given(_) => Enrolment::Credentials,
         });
+    }
+
+    /// Records the links that were tried. A machine may have hundreds, of which the first count.
+    pub fn links(&mut self, links: &[LinkReport]) {
+        self.record.locked().0.links = links.iter().take(MOST_LINKS).map(LinkStatus::from).collect();
     }
 
     /// Records the code of the key.

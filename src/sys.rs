@@ -4,6 +4,7 @@
 #![allow(unsafe_code)] // denied everywhere else; every block says why it is sound
 
 mod attributes;
+mod hear;
 mod swap;
 mod loops;
 
@@ -21,6 +22,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 pub use attributes::copy_attributes;
+pub use hear::{packets, promiscuous, tagged_socket};
 pub use loops::attach_loop;
 pub use swap::{device_mapper, fill_random, forget_key, give_key, make_device_mapper, page_size, swap_on};
 

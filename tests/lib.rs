@@ -26,6 +26,8 @@ pub mod line;
 pub mod served;
 #[path = "support/books.rs"]
 pub mod books;
+#[path = "support/guest.rs"]
+pub mod guest;
 #[path = "support/identity.rs"]
 pub mod identity;
 #[path = "support/signer.rs"]

@@ -45,6 +45,7 @@ mod netns {
     mod dhcp6;
     mod door;
     mod handover;
+    mod heard;
     mod home;
     mod laid;
     mod line;

@@ -29,6 +29,7 @@ mod vm {
     mod arm64;
     mod bare;
     mod bundle;
+    mod cases;
     mod consumers;
     mod controllers;
     mod credentials;

@@ -32,6 +32,8 @@ installkernel() {
     instmods virtio_net hv_netvsc vmxnet3 =drivers/net/ethernet =drivers/net/phy
     # DHCP, questions to neighbours, and lines in Ethernet frames (imprint.source=ether); most kernels have both built in.
     instmods af_packet ipv6
+    # VLANs, bonds and bridges.
+    instmods 8021q bonding bridge
     # The hypervisor's door (imprint.source=vsock): the sockets, and their drivers for KVM, VMware and Hyper-V.
     instmods vsock vmw_vsock_virtio_transport vmw_vsock_vmci_transport hv_sock
     # Lines to a host: the port imprint.0. Serial ports are built into most kernels.
@@ -96,6 +98,9 @@ install() {
     imprint_check "$root$agent" "site=$site" "network=$network" "key=$key" "bundle-key=$bundle"
     # The last words before an emergency prompt. Another module may have put its own words there.
     cat "$moddir/profile.sh" >>"$initdir/etc/profile"
+    # The module of bonds makes bond0 by itself unless it is told otherwise.
+    mkdir -p "$initdir/etc/modprobe.d"
+    echo 'options bonding max_bonds=0' >"$initdir/etc/modprobe.d/imprint-bonding.conf"
     # Behind dracut's own, which reads root=.
     inst_hook cmdline 50 "$moddir/imprint-root.sh"
     # With what udev names links by: one that imprint has brought up keeps its name, and the next stage and its

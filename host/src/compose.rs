@@ -260,7 +260,7 @@ pub fn compose(
     let mut urls = urls.to_vec();
     if matches!(options.medium, Medium::Line | Medium::PlainLine) {
         // The line comes first: it is connected already. A record without a network has no other way.
-        urls.retain(|_| !record.network.is_empty());
+        urls.retain(|_| record.from_cmdline || !record.network.is_empty());
         urls.insert(0, EstUrl::Line);
     }
     let urls = urls.as_slice();

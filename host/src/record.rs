@@ -57,6 +57,8 @@ pub struct Record {
     pub binding: Option<Binding>,
     /// Links, in the order in which they are to be tried.
     pub network: Vec<Link>,
+    /// The network is as the node's kernel command line says. Never with links.
+    pub from_cmdline: bool,
     /// Validity of its certificates.
     pub validity: Duration,
     /// Usages of its certificates.
@@ -163,7 +165,7 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
     let (binding, facts) = bind.unwrap_or_default();
     let rule = admission::rule(&mut table, binding.as_ref(), facts)?;
     let bundle = bundle::rule(&mut table, rule.admit)?;
-    let network = table.take("network").map_or(Ok(Vec::new()), |value| network::links(&value))?;
+    let (network, from_cmdline) = table.take("network").map_or(Ok(Default::default()), |value| network::of(&value))?;
     let default = if mode == TokenMode::Once { VALIDITY_ONCE } else { VALIDITY_EACH_BOOT };
     let validity = table.take("validity").map_or(Ok(default), |value| validity(&value))?;
     let mut usages = match table.take("usages") {
@@ -195,6 +197,7 @@ fn record(mut table: Table<'_>, urls: &[EstUrl]) -> Result<Record, RecordError> 
         mode,
         binding,
         network,
+        from_cmdline,
         validity,
         usages,
         issuers,
@@ -373,6 +376,7 @@ impl Record {
             binding: self.binding.clone(),
             seed,
             network: self.network.clone(),
+            from_cmdline: self.from_cmdline,
             hostname: self.hostname.clone(),
             ca: ca.clone(),
             issuers: self.issuers.clone(),

@@ -6,25 +6,31 @@ mod before;
 mod contender;
 mod error;
 mod ip6;
+mod heard;
 mod keep;
 mod kernel;
 mod lease;
+mod listen;
 mod packet;
 mod probe;
 mod race;
 mod report;
 mod resolv;
 mod six;
+mod stack;
 
 use std::net::IpAddr;
 
 pub use error::NetworkError;
+pub use heard::Heard;
 pub use keep::Keeper;
+pub use listen::{Seen, listen};
 pub use race::Race;
 pub use report::{Carrier, LinkReport};
 pub use six::Given6;
 
 use crate::dhcp4::Lease;
+use crate::link_files::Standing;
 use crate::payload::{DnsName, HardwareAddress, HostName, InterfaceName, Prefix, Route};
 use crate::plan::LinkConfig;
 
@@ -35,6 +41,8 @@ pub struct Network {
     pub links: Vec<AppliedLink>,
     /// Links that the payload names and that cannot be used yet. The next stage may get them to work.
     pub idle: Vec<AppliedLink>,
+    /// The links that were made, and those that they stand on. Those with addresses are also among the others.
+    pub standing: Vec<Standing>,
 }
 
 /// One link and what it has.

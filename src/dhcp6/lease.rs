@@ -3,8 +3,8 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use crate::duid::Duid;
 use super::message::{Answer, Given};
+use crate::duid::Duid;
 use crate::payload::DnsName;
 
 /// RFC 8415 §21.23, in seconds: what counts where the server does not say, and the least.

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use crate::duid::{Duid, Identity};
 use crate::dhcp4::names;
+use crate::duid::{Duid, Identity};
 use crate::payload::DnsName;
 
 /// The kinds of messages that a client sends, and those that it may hear (RFC 8415 §7.3).

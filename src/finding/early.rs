@@ -15,7 +15,8 @@ pub const PATH: &str = "imprint/network";
 /// know.
 pub fn links(options: &Options, root: &Path) -> Result<(Vec<Link>, Vec<String>), SourceError> {
     let path = root.join(PATH);
-    let (of_words, mut notes) = options.network.links(options.bootif.as_ref());
+    let said = options.network.network(options.bootif.as_ref());
+    let (of_words, mut notes) = (said.links, said.unused);
     let links = match std::fs::metadata(&path) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => of_words,
         Err(source) => return Err(SourceError::Read { path, source }),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::HandoverError;
 use crate::apply::file;
 use crate::apply::network::{AppliedLink, Network};
-use crate::link_files::{self, LinkFile};
+use crate::link_files::{self, LinkFile, Standing};
 use crate::payload::{InterfaceName, Route};
 
 /// What initramfs-tools puts into each image (mkinitramfs).
@@ -23,15 +23,26 @@ const KEYFILES: &str = "run/NetworkManager/system-connections";
 /// Sorts before the units of distributions (80-…, 99-default), and after an administrator's units with numbers like
 /// those of the manual's examples.
 const UNIT: (&str, &str) = ("70-imprint-", ".network");
+const NETDEV: (&str, &str) = ("70-imprint-", ".netdev");
 const KEYFILE: (&str, &str) = ("imprint-", ".nmconnection");
 
 /// Writes a unit and a keyfile for each link, and removes those that an earlier run wrote.
 pub fn write(root: &Path, network: &Network) -> Result<(), HandoverError> {
     let links = || network.links.iter().chain(&network.idle);
+    let has = |name: &InterfaceName| links().any(|link| link.name == *name);
+    // Those that only carry others.
+    let plain = || network.standing.iter().filter(|standing| !has(&standing.name));
+    let on = |link: &AppliedLink| network.standing.iter().find(|standing| standing.name == link.name);
     // systemd-networkd runs as a user of its own and must read the units. NetworkManager ignores a keyfile that other
     // users can read (nm-settings-keyfile(5), "FILE PERMISSIONS").
-    put_all(&root.join(UNITS), UNIT, 0o755, 0o644, links().map(|link| (&link.name, unit(link))))?;
-    put_all(&root.join(KEYFILES), KEYFILE, 0o700, 0o600, links().map(|link| (&link.name, keyfile(link))))?;
+    let units = links().map(|link| (&link.name, link_files::unit(&described(link, on(link)))));
+    let units = units.chain(plain().map(|link| (&link.name, link_files::unit(&carrier(link)))));
+    put_all(&root.join(UNITS), UNIT, 0o755, 0o644, units)?;
+    let made = network.standing.iter().filter_map(|link| Some((&link.name, link_files::netdev(link, HEADER)?)));
+    put_all(&root.join(UNITS), NETDEV, 0o755, 0o644, made)?;
+    let keyfiles = links().map(|link| (&link.name, link_files::keyfile(&described(link, on(link)))));
+    let keyfiles = keyfiles.chain(plain().map(|link| (&link.name, link_files::keyfile(&carrier(link)))));
+    put_all(&root.join(KEYFILES), KEYFILE, 0o700, 0o600, keyfiles)?;
     if root.join(INITRAMFS_TOOLS).exists() {
         // Its scripts for a root in the network bring no link up while there is such a file (scripts/functions, configure_networking).
         for link in &network.links {
@@ -112,15 +123,7 @@ fn clear(folder: &Path, prefix: &str, suffix: &str) -> io::Result<()> {
 
 const HEADER: &str = "from the bootstrap payload. To change it, put a file of this name into /etc.";
 
-fn unit(link: &AppliedLink) -> String {
-    link_files::unit(&described(link))
-}
-
-fn keyfile(link: &AppliedLink) -> String {
-    link_files::keyfile(&described(link))
-}
-
-fn described(link: &AppliedLink) -> LinkFile<'_> {
+fn described<'a>(link: &'a AppliedLink, standing: Option<&'a Standing>) -> LinkFile<'a> {
     let config = &link.config;
     // The DHCP server's MTU would disable IPv6 on the link. The next stage must not use such an MTU either.
     let given = link.lease.as_ref().and_then(|lease| lease.mtu);
@@ -131,7 +134,7 @@ fn described(link: &AppliedLink) -> LinkFile<'_> {
         mac: link.mac.as_ref(),
         permanent: link.permanent.as_ref(),
         priority: None,
-        mtu: config.mtu,
+        mtu: config.mtu.or(standing.and_then(|standing| standing.mtu)),
         instead_of_dhcp: refuses.then_some(link.mtu),
         dhcp4: config.dhcp4,
         client_id: link.client_id.as_deref(),
@@ -143,6 +146,31 @@ fn described(link: &AppliedLink) -> LinkFile<'_> {
         routes: &config.routes,
         dns: &config.dns,
         search: &config.search,
+        standing,
+    }
+}
+
+/// A link that only carries others.
+fn carrier(link: &Standing) -> LinkFile<'_> {
+    LinkFile {
+        origin: HEADER,
+        name: link.name.as_str(),
+        mac: link.mac.as_ref(),
+        permanent: link.mac.as_ref().filter(|_| link.kind.is_none()),
+        priority: None,
+        mtu: link.mtu,
+        instead_of_dhcp: None,
+        dhcp4: false,
+        client_id: None,
+        slaac: false,
+        dhcp6: false,
+        identity: None,
+        managed: false,
+        addresses: &[],
+        routes: &[],
+        dns: &[],
+        search: &[],
+        standing: Some(link),
     }
 }
 

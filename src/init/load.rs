@@ -16,11 +16,12 @@ use nix::poll::{PollFd, PollFlags};
 
 use super::error::{InitError, LoadError};
 use super::worker::Worker;
-use super::{FOLDER, LISTED, boot_words, devices};
+use super::{FOLDER, LISTED, boot_words};
 use crate::chain::chain;
 use crate::console::complain;
 use crate::kernel_log;
 use crate::kmod::{self, Index, MAX_MODULE, Packing, Resolved, Texts, UnpackError};
+use crate::machine::devices;
 use crate::options::BootWords;
 use crate::shown::{Printable, printable_up_to};
 use crate::sys;
@@ -267,7 +268,9 @@ impl<'a> Loader<'a> {
         }
         let path = self.folder.join(path);
         packing(&path)?;
-        let parameters = self.words.parameters(name);
+        // The module of bonds makes bond0 by itself (Documentation/networking/bonding.rst, max_bonds). What comes later counts.
+        let own = if name == "bonding" { "max_bonds=0 " } else { "" };
+        let parameters = format!("{own}{}", self.words.parameters(name));
         let Some(limit) = self.limit else { return ask(self.root, &path, &parameters) };
         let worker = match &mut self.worker {
             Some(worker) => worker,

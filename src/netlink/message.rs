@@ -5,13 +5,15 @@
 //! budget, for eight attributes; and one attribute that a newer kernel made longer fails the whole message. This module
 //! skips attributes that it does not need. The tests compare with that crate, both ways.
 
+mod info;
 mod request;
 
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::payload::{InterfaceName, Prefix};
-pub use request::Request;
+pub use info::{Bond, Info, Port};
+pub use request::{NewLink, Request};
 
 /// The interface is administratively up.
 pub const IFF_UP: u32 = 1;
@@ -69,8 +71,8 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_LINKMODE: u16 = 17;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
 const IFLA_STATS64: u16 = 23;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const IFA_ADDRESS: u16 = 1;
@@ -153,7 +155,11 @@ pub struct LinkMessage {
     pub kind: Option<String>,
     /// Index of the link that this one is on, such as that of a VLAN.
     pub lower: Option<u32>,
-    /// Permanent hardware address, when the driver knows it (Linux 5.6).
+    /// Index of the bond or bridge that has this link as a port.
+    pub master: Option<u32>,
+    /// What the kernel says of a VLAN, a bond, and the port of a bond.
+    pub info: Info,
+    /// Permanent hardware address, when the driver knows it (Linux 5.6). That of a bond's port, from the bond.
     pub permanent_address: Option<Vec<u8>>,
     /// IF_LINK_MODE_…
     pub link_mode: u8,
@@ -282,15 +288,20 @@ fn link(mut reader: Reader<'_>) -> Result<LinkMessage, MessageError> {
             IFLA_BROADCAST => link.broadcast = value.to_vec(),
             IFLA_LINK => link.lower = value.try_into().ok().map(u32::from_ne_bytes),
             IFLA_LINKMODE => link.link_mode = value.first().copied().unwrap_or_default(),
-            IFLA_LINKINFO => {
-                let kind = Attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
-                link.kind = kind.map(|(_, text)| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
-            }
+            IFLA_MASTER => link.master = value.try_into().ok().map(u32::from_ne_bytes),
+            IFLA_LINKINFO => info::read(value, &mut link),
             // struct rtnl_link_stats64 begins with rx_packets.
             IFLA_STATS64 => link.received = value.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first)),
             IFLA_PERM_ADDRESS => link.permanent_address = Some(value.to_vec()),
             _ => {}
         }
+    }
+    // A port has the address of its bond.
+    if let Some(port) = &mut link.info.port
+        && link.permanent_address.is_none()
+        && !port.permanent.is_empty()
+    {
+        link.permanent_address = Some(std::mem::take(&mut port.permanent));
     }
     Ok(link)
 }

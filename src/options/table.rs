@@ -16,7 +16,7 @@ pub struct Word {
 }
 
 /// Every word of the kernel command line that imprint knows.
-pub const WORDS: [Word; 20] = [
+pub const WORDS: [Word; 26] = [
     Word {
         name: "imprint=",
         values: "auto, require or off",
@@ -147,10 +147,12 @@ pub const WORDS: [Word; 20] = [
     },
     Word {
         name: "ip=",
-        values: "dhcp, on, any, auto6, LINK:dhcp or ADDRESS::GATEWAY:MASK:HOSTNAME:LINK:none, as in dracut.cmdline(7)",
+        values: "dhcp, on, any, auto6, dhcp6, either6, link6, LINK:METHOD, LINK:METHOD:MTU or \
+                 ADDRESS:PEER:GATEWAY:MASK:HOSTNAME:LINK:METHOD, with an MTU or two name servers behind it, as in dracut.cmdline(7)",
         default: "/imprint/network in the image, or else DHCP and router advertisements",
-        meaning: "the network over which a door is called at (imprint.source=door, tcp:HOST:PORT), until the payload's network \
-                  takes its place; repeatable. Ignored where no door is called at",
+        meaning: "the network of a node whose payload says that it is as the command line says (network = \"cmdline\" in the record), \
+                  and the one over which a door is called at (imprint.source=door, tcp:HOST:PORT) until the payload's takes its \
+                  place; repeatable. Ignored otherwise",
         supported: true,
     },
     Word {
@@ -162,14 +164,57 @@ pub const WORDS: [Word; 20] = [
     },
     Word {
         name: "rd.route=",
-        values: "NETWORK/LENGTH:GATEWAY or NETWORK/LENGTH:GATEWAY:LINK",
+        values: "NETWORK/LENGTH:GATEWAY, NETWORK/LENGTH:GATEWAY:LINK or NETWORK/LENGTH::LINK",
         default: "none",
-        meaning: "a route of that network; repeatable",
+        meaning: "a route of that network; repeatable. Without LINK it is on the link whose network has the gateway, or on the first",
+        supported: true,
+    },
+    Word {
+        name: "vlan=",
+        values: "NAME:LINK, where NAME ends in the number of the VLAN: vlan5, vlan0005, eth0.5 or eth0.0005",
+        default: "none",
+        meaning: "a VLAN of that network, on a link; repeatable. Counts if an ip= has it, or another link on it",
+        supported: true,
+    },
+    Word {
+        name: "bond=",
+        values: "NAME:LINK,LINK:mode=802.3ad or mode=active-backup, and behind that an MTU",
+        default: "none",
+        meaning: "a bond of that network; repeatable. Options other than mode are not used",
+        supported: true,
+    },
+    Word {
+        name: "bridge=",
+        values: "NAME:LINK,LINK",
+        default: "none",
+        meaning: "a bridge of that network; repeatable",
+        supported: true,
+    },
+    Word {
+        name: "bootdev=",
+        values: "the name of a link",
+        default: "the link of BOOTIF=",
+        meaning: "the link of an ip= that names none, and the first one to be tried",
+        supported: true,
+    },
+    Word {
+        name: "ifname=",
+        values: "NAME:MAC",
+        default: "none",
+        meaning: "what the other words call the link with this hardware address; repeatable. The link is found by its address; its name is \
+                  left to udev",
+        supported: true,
+    },
+    Word {
+        name: "rd.bootif=",
+        values: "0",
+        default: "BOOTIF= counts",
+        meaning: "BOOTIF= does not count",
         supported: true,
     },
     Word {
         name: "BOOTIF=",
-        values: "01-52-54-00-12-34-56",
+        values: "01-52-54-00-12-34-56 or 52:54:00:12:34:56, in any case of letters; an InfiniBand address has 20 bytes, behind 20-",
         default: "not there",
         meaning: "the link that the machine booted from; set by the boot loader, and ignored when it is anything else",
         supported: true,

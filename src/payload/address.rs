@@ -65,6 +65,17 @@ impl Prefix {
         bits(self.address) == self.network_of(self.address)
     }
 
+    /// The same prefix with all host bits zero.
+    #[must_use]
+    pub fn network(&self) -> Prefix {
+        let bits = self.network_of(self.address);
+        let address = match self.address {
+            IpAddr::V4(_) => Ipv4Addr::from(u32::try_from(bits).unwrap_or_default()).into(),
+            IpAddr::V6(_) => Ipv6Addr::from(bits).into(),
+        };
+        Prefix { address, length: self.length }
+    }
+
     /// Whether a host can have this address: neither unspecified, multicast nor loopback, and not the network or
     /// broadcast address of an IPv4 prefix shorter than 31 bits (RFC 3021).
     pub fn is_host(&self) -> bool {

@@ -33,6 +33,7 @@ mod key {
     pub(super) const SIGNERS: i8 = 16;
     pub(super) const BUNDLE: i8 = 17;
     pub(super) const ROOT: i8 = 18;
+    pub(super) const FROM_CMDLINE: i8 = 19;
 }
 
 /// The only version that exists.
@@ -72,6 +73,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
         Some(item) => network(item, ext)?,
         None => Vec::new(),
     };
+    let from_cmdline = match fields.take(key::FROM_CMDLINE, "from-cmdline") {
+        Some(item) if !network.is_empty() => {
+            let why =
+                "links are listed and are to be those of the kernel command line; remove one of the two".to_owned();
+            return Err(item.place.error(Problem::Value(why)));
+        }
+        Some(item) => item.flag()?,
+        None => false,
+    };
     let hostname = fields.take(key::HOSTNAME, "hostname").map(Item::parse).transpose()?;
     let ca_item = fields.need(key::CA, "ca")?;
     let ca_place = ca_item.place.clone();
@@ -99,6 +109,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Payload> {
         binding,
         seed,
         network,
+        from_cmdline,
         hostname,
         ca,
         issuers,
@@ -231,7 +242,7 @@ fn link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> Result<Li
 fn link_match(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<Match> {
     let mut fields = item.map()?;
     let place = fields.place.clone();
-    let one = "exactly one of mac, name, driver, bootif and any is needed";
+    let one = "exactly one of mac, name, driver, bootif, any and path is needed";
     let mut found = None;
     let mut set = |value: Match| match found.replace(value) {
         None => Ok(()),
@@ -251,6 +262,9 @@ fn link_match(item: Item<'_>, ext: &mut Vec<Extension>) -> Result<Match> {
     }
     if fields.flag(4, "any")? {
         set(Match::AnyWithCarrier)?;
+    }
+    if let Some(item) = fields.take(5, "path") {
+        set(Match::Path(item.parse()?))?;
     }
     fields.finish(ext)?;
     found.ok_or_else(|| place.error(Problem::Value(one.to_owned())))
@@ -295,8 +309,9 @@ fn virtual_link(item: Item<'_>, own_index: usize, ext: &mut Vec<Extension>) -> R
             let mode = match mode_item.uint()? {
                 0 => BondMode::ActiveBackup,
                 1 => BondMode::Lacp,
+                2 => BondMode::LacpSlow,
                 n => {
-                    let why = format!("{n}, want 0 (active-backup) or 1 (802.3ad)");
+                    let why = format!("{n}, want 0 (active-backup), 1 (802.3ad) or 2 (802.3ad with slow LACP)");
                     return Err(mode_item.place.error(Problem::Value(why)));
                 }
             };

@@ -100,6 +100,15 @@ name! {
 }
 
 name! {
+    /// Where the device of a link is, as udev's ID_PATH and `networkctl status` name it: `pci-0000:03:00.0`.
+    DevicePath, "device path", "1 to 128 letters, digits and the characters . : - _ + @, like pci-0000:03:00.0 (udevadm info, ID_PATH)",
+    |text| {
+        (1..=128).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-' | b'_' | b'+' | b'@'))
+    }
+}
+
+name! {
     /// The name of a node's record. It is the HTTP Basic user name, too, and so contains no colon (RFC 7617 §2).
     NodeName, "node name", "1 to 64 letters, digits, dots, hyphens and underscores, not starting with a dot or hyphen",
     |text| {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BondMode, BundleTerms, Enrolment, Link, LinkKind, Payload, TokenMode};
+use super::{BundleTerms, Enrolment, Link, LinkKind, Payload, TokenMode};
 use crate::hex;
 
 impl fmt::Display for Payload {
@@ -23,6 +23,9 @@ impl fmt::Display for Payload {
         }
         for (index, link) in self.network.iter().enumerate() {
             writeln!(f, "link {index}     {link}")?;
+        }
+        if self.from_cmdline {
+            writeln!(f, "network    as the kernel command line says")?;
         }
         if let Some(hostname) = &self.hostname {
             writeln!(f, "host name  {hostname}")?;
@@ -83,7 +86,6 @@ impl fmt::Display for Link {
             LinkKind::Physical(matching) => write!(f, "{matching}")?,
             LinkKind::Vlan { name, id, parent } => write!(f, "VLAN {name} id {id} on link {parent}")?,
             LinkKind::Bond { name, mode, ports } => {
-                let mode = if *mode == BondMode::Lacp { "802.3ad" } else { "active-backup" };
                 write!(f, "bond {name} ({mode}) of links {}", listed(ports))?;
             }
             LinkKind::Bridge { name, ports } => write!(f, "bridge {name} of links {}", listed(ports))?,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::StackError;
 use crate::hex;
 use crate::shown::Printable;
 use crate::site::{PinFile, SignatureError};
@@ -73,6 +74,13 @@ pub enum PlanError {
         /// The links of this machine.
         have: String,
     },
+    /// The network is to be as the kernel command line says, and that says nothing that can be used.
+    NoWords {
+        /// The words that cannot be used, and why.
+        unused: String,
+    },
+    /// VLANs, bonds and bridges cannot stand on each other as the payload asks.
+    Stack(StackError),
     /// Every URL is `line:`, and the payload did not come over a line.
     OnlyLine(Origin),
     /// The payload asks for a bundle, and neither the site pin nor the payload names a signer.
@@ -81,13 +89,6 @@ pub enum PlanError {
     BundleOverLine,
     /// The payload asks for a bundle, and this is not an initramfs.
     BundleInRealRoot,
-    /// An item of version 1 that this program does not support yet.
-    Unsupported {
-        /// The item.
-        item: String,
-        /// The remedy.
-        instead: &'static str,
-    },
 }
 
 impl fmt::Display for PlanError {
@@ -134,6 +135,14 @@ impl fmt::Display for PlanError {
                  line; add BOOTIF=01-MAC (SYSAPPEND 2 in PXELINUX, BOOTIF=01-${{netX/mac:hexhyp}} in iPXE), or match \
                  another way; this machine has: {have}"
             ),
+            PlanError::NoWords { unused } => {
+                f.write_str(
+                    "the payload says that the network is as the kernel command line says, and that has no ip= which can be used; \
+                     add ip=dhcp or another form of ip= (imprint.cmdline(7)), or list the links in the node's record",
+                )?;
+                if unused == "none" { Ok(()) } else { write!(f, "; {unused}") }
+            }
+            PlanError::Stack(error) => error.fmt(f),
             PlanError::OnlyLine(origin) => write!(
                 f,
                 "the payload has no URL but line:, and it did not come over a line but from {origin}; add an https URL"
@@ -151,9 +160,6 @@ impl fmt::Display for PlanError {
                 "the payload asks for a bundle, which is laid over the root before the system starts, and this is no initramfs; \
                  boot an image with imprint in its initramfs, or leave bundle_key out of the node's record",
             ),
-            PlanError::Unsupported { item, instead } => {
-                write!(f, "{item} is not supported by this version; {instead}")
-            }
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{PlanError, joined, unsupported};
+use super::stack::{self, Layer, Under, below};
+use super::{PlanError, joined};
 use crate::facts::{Facts, LinkFacts, matches};
 use crate::payload::{
     DnsName, HardwareAddress, HttpsUrl, InterfaceName, Link, LinkKind, Match, Prefix, Route, UrlHost,
@@ -13,6 +14,8 @@ use crate::payload::{
 pub struct NetworkPlan {
     /// Never empty.
     pub links: Vec<LinkPlan>,
+    /// The links that are made, and those that they stand on: one for each entry of the payload. Empty if none is made.
+    pub layers: Vec<Layer>,
     /// The EST servers that the payload names by address. A link with a static address may look for them as neighbours,
     /// to find out whether the link works.
     pub servers: Vec<IpAddr>,
@@ -21,9 +24,12 @@ pub struct NetworkPlan {
 /// One entry of the payload's network. Every link that matches is tried, and one of them gets the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkPlan {
-    /// Which links match. BOOTIF is resolved to the MAC address that the boot loader gave.
+    /// Which links match. BOOTIF is resolved to the MAC address that the boot loader gave. For a link that is made: its name, or which
+    /// links it is made on.
     pub matching: Match,
-    /// The names of the links that match now. More may appear later.
+    /// The layer of a link that is made.
+    pub made: Option<usize>,
+    /// The names of the links that match now, or of those that the link is made on. More may appear later.
     pub there: Vec<InterfaceName>,
     /// The configuration for the link.
     pub config: LinkConfig,
@@ -93,28 +99,40 @@ impl LinkConfig {
 }
 
 impl LinkPlan {
-    /// Whether the entry matches this link. Carrier does not count here: a link that is down never shows carrier.
+    /// Whether the entry matches this link. Carrier does not count here: a link that is down never shows carrier. No link of the
+    /// machine matches the entry of one that is made.
     pub fn wants(&self, link: &LinkFacts) -> bool {
-        matches(&self.matching, None, link)
+        self.made.is_none() && matches(&self.matching, None, link)
     }
 }
 
-/// Decides the network plan. `None` if the payload leaves the network unchanged.
-pub(super) fn decide(links: Vec<Link>, urls: &[&HttpsUrl], facts: &Facts) -> Result<Option<NetworkPlan>, PlanError> {
+/// Decides the network plan. `None` if the payload leaves the network unchanged. `from_cmdline`: the links are those of the kernel
+/// command line, which has to name one.
+pub(super) fn decide(
+    links: Vec<Link>,
+    from_cmdline: bool,
+    urls: &[&HttpsUrl],
+    facts: &Facts,
+) -> Result<Option<NetworkPlan>, PlanError> {
+    let links = if from_cmdline { facts.cmdline.links.clone() } else { links };
+    if from_cmdline && links.is_empty() {
+        return Err(PlanError::NoWords { unused: joined(&facts.cmdline.unused, "; ") });
+    }
     if links.is_empty() {
         return Ok(None);
     }
-    let links: Vec<LinkPlan> =
-        links.into_iter().map(|link| one(link, &facts.links, facts.bootif.as_ref())).collect::<Result<_, _>>()?;
+    let (links, layers) = all(links, &facts.links, facts.bootif.as_ref())?;
     if links.iter().all(|link| link.there.is_empty()) {
-        let want: Vec<&Match> = links.iter().map(|link| &link.matching).collect();
+        let parts = layers.iter().filter(|layer| layer.under != Under::Nothing).filter_map(|layer| layer.what.found());
+        let alone = links.iter().filter(|link| link.made.is_none()).map(|link| &link.matching);
+        let want: Vec<&Match> = parts.chain(alone).collect();
         return Err(PlanError::NoSuchLink { want: joined(&want, " or "), have: joined(&facts.links, ", ") });
     }
     let servers = urls.iter().filter_map(|url| match url.host() {
         UrlHost::Ip(address) => Some(*address),
         UrlHost::Dns(_) => None,
     });
-    Ok(Some(NetworkPlan { servers: servers.collect(), links }))
+    Ok(Some(NetworkPlan { servers: servers.collect(), links, layers }))
 }
 
 /// The network before there is a payload: that of the image or of the kernel command line. Without either it is DHCP and router
@@ -122,23 +140,54 @@ pub(super) fn decide(links: Vec<Link>, urls: &[&HttpsUrl], facts: &Facts) -> Res
 pub fn early(links: Vec<Link>, bootif: Option<&HardwareAddress>) -> Result<NetworkPlan, PlanError> {
     let matching = if bootif.is_some() { Match::BootIf } else { Match::AnyWithCarrier };
     let links = if links.is_empty() { vec![Link::automatic(matching)] } else { links };
-    let links = links.into_iter().map(|link| one(link, &[], bootif)).collect::<Result<_, _>>()?;
-    Ok(NetworkPlan { links, servers: Vec::new() })
+    let (links, layers) = all(links, &[], bootif)?;
+    Ok(NetworkPlan { links, layers, servers: Vec::new() })
 }
 
-fn one(link: Link, links: &[LinkFacts], bootif: Option<&HardwareAddress>) -> Result<LinkPlan, PlanError> {
-    let matching = match link.kind {
-        LinkKind::Physical(Match::BootIf) => {
-            Match::Mac(bootif.cloned().ok_or_else(|| PlanError::NoBootIf { have: joined(links, ", ") })?)
+/// The links to try, and the layers that they stand on. A link that only carries others is not tried.
+fn all(
+    links: Vec<Link>,
+    there: &[LinkFacts],
+    bootif: Option<&HardwareAddress>,
+) -> Result<(Vec<LinkPlan>, Vec<Layer>), PlanError> {
+    let layers = stack::decide(&links, there, bootif)?;
+    let mut tried = Vec::new();
+    for (index, link) in links.into_iter().enumerate() {
+        let plan = one(link, index, &layers, there, bootif)?;
+        if layers.get(index).is_none_or(|layer| !layer.plain) {
+            tried.push(plan);
         }
-        LinkKind::Physical(matching) => matching,
-        LinkKind::Vlan { name, .. } => return Err(unsupported(&format!("VLAN {name}"), "give a physical link")),
-        LinkKind::Bond { name, .. } => return Err(unsupported(&format!("bond {name}"), "give a physical link")),
-        LinkKind::Bridge { name, .. } => return Err(unsupported(&format!("bridge {name}"), "give a physical link")),
+    }
+    Ok((tried, layers))
+}
+
+fn one(
+    link: Link,
+    index: usize,
+    layers: &[Layer],
+    there: &[LinkFacts],
+    bootif: Option<&HardwareAddress>,
+) -> Result<LinkPlan, PlanError> {
+    let (matching, made) = match link.kind {
+        LinkKind::Physical(Match::BootIf) => {
+            (Match::Mac(bootif.cloned().ok_or_else(|| PlanError::NoBootIf { have: joined(there, ", ") })?), None)
+        }
+        LinkKind::Physical(matching) => (matching, None),
+        LinkKind::Vlan { name, .. } | LinkKind::Bond { name, .. } | LinkKind::Bridge { name, .. } => {
+            let many = below(layers, index).into_iter().filter_map(|lower| layers.get(lower));
+            let many = many.filter(|lower| lower.what.is_many() && lower.under == Under::Vlans);
+            (many.filter_map(|lower| lower.what.found()).next().cloned().unwrap_or(Match::Name(name)), Some(index))
+        }
     };
-    let there = links.iter().filter(|link| matches(&matching, None, link)).map(|link| link.name.clone()).collect();
+    let on = below(layers, index).into_iter().filter_map(|lower| layers.get(lower));
+    let names = |link: &LinkFacts| link.name.clone();
+    let there = match made {
+        Some(_) => on.flat_map(|lower| lower.what.found_in(there)).map(names).collect(),
+        None => there.iter().filter(|link| matches(&matching, None, link)).map(names).collect(),
+    };
     Ok(LinkPlan {
         matching,
+        made,
         there,
         config: LinkConfig {
             mtu: link.mtu,

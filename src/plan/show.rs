@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ClockQuality, IdentityPlan, LinkConfig, LinkPlan, NetworkPlan, Plan};
+use super::{ClockQuality, IdentityPlan, LinkConfig, NetworkPlan, Plan, stack};
 use crate::certificate::shown;
 use crate::facts::LinkFacts;
 use crate::hex;
@@ -15,7 +15,8 @@ impl fmt::Display for LinkFacts {
         let mac = self.mac.as_ref().map_or("no MAC address".to_owned(), ToString::to_string);
         let driver = self.driver.as_ref().map_or("virtual", |driver| driver.as_str());
         let whose = if self.controller { ", link to the management controller" } else { "" };
-        write!(f, "{} ({mac}, {driver}{whose})", self.name)
+        let part = if self.device.is_function { ", virtual function" } else { "" };
+        write!(f, "{} ({mac}, {driver}{part}{whose})", self.name)
     }
 }
 
@@ -138,16 +139,23 @@ impl fmt::Display for IdentityPlan {
 
 impl fmt::Display for NetworkPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.links.iter().try_for_each(|link| link.fmt(f))
+        stack::show(&self.layers, f)?;
+        for link in &self.links {
+            let on: Vec<&str> = link.there.iter().map(InterfaceName::as_str).collect();
+            let on = if on.is_empty() { "none yet".to_owned() } else { on.join(", ") };
+            match link.made.and_then(|made| self.layers.get(made)) {
+                Some(layer) => writeln!(f, "link       {} (to be made on: {on})", layer.what)?,
+                None => writeln!(f, "link       {} (now: {on})", link.matching)?,
+            }
+            link.config.fmt(f)?;
+        }
+        Ok(())
     }
 }
 
-impl fmt::Display for LinkPlan {
+impl fmt::Display for LinkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let now: Vec<&str> = self.there.iter().map(InterfaceName::as_str).collect();
-        let now = if now.is_empty() { "none yet".to_owned() } else { now.join(", ") };
-        writeln!(f, "link       {} (now: {now})", self.matching)?;
-        let LinkConfig { mtu, addresses, dhcp4, duid, slaac, dhcp6, routes, dns, search } = &self.config;
+        let LinkConfig { mtu, addresses, dhcp4, duid, slaac, dhcp6, routes, dns, search } = self;
         if let Some(mtu) = mtu {
             writeln!(f, "mtu        {mtu}")?;
         }

@@ -1,20 +1,23 @@
 mod links;
+mod stacks;
 
 use std::time::Duration;
 
 use super::*;
 use crate::confidential::Confidential;
 use crate::dialogue::LineTime;
-use crate::facts::{Dmi, LinkFacts};
+use crate::facts::{DeviceFacts, Dmi, LinkFacts};
 use crate::line::{Challenge, Fresh};
 use crate::medium::Medium;
-use crate::payload::{Binding, Credentials, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match};
+use crate::options::CmdlineNetwork;
+use crate::payload::{
+    Binding, Credentials, DevicePath, DriverName, HardwareAddress, InterfaceName, Link, LinkKind, Match,
+};
 use crate::site::PinFile;
 use crate::time::{Clock, since_boot};
 use crate::tls::SKEW;
 
 const TYPICAL: &[u8] = include_bytes!("../../tests/data/payload-typical.cbor");
-const FULL: &[u8] = include_bytes!("../../tests/data/payload-full.cbor");
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
 pub(super) fn typical() -> Payload {
@@ -31,6 +34,7 @@ fn eth(index: u32, last: u8) -> LinkFacts {
         driver: Some(DriverName::try_from("virtio_net").unwrap()),
         controller: false,
         carrier: false,
+        device: DeviceFacts::default(),
     }
 }
 
@@ -51,6 +55,7 @@ pub(super) fn facts() -> Facts {
         links: vec![eth(2, 0x56)],
         dmi: Dmi { uuid: Some([7; 16]), serial: Some("SN-1".into()) },
         bootif: None,
+        cmdline: CmdlineNetwork::default(),
     }
 }
 

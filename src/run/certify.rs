@@ -57,7 +57,10 @@ pub(super) fn identify(
         let issued = checkin::enroll(&context, &mut ask, &mut |progress| say(&progress.to_string()), deadline)?;
         *detail = format!("{} by {}", issued.facts().subject, issued.server());
         Ok::<_, Error>(issued)
-    })?;
+    });
+    // Not before the check-in: some drivers take their time to tell the speed of a link.
+    timeline.links(&door.links());
+    let issued = issued?;
     // Before the hand-over: a lease that is renewed meanwhile is handed over as it is in the end.
     let obtained = match &plan.bundle {
         Some(bundle) => {
@@ -100,6 +103,7 @@ fn adopt(
         Ok::<_, Error>(given)
     })?;
     timeline.keyed(&given.code());
+    timeline.links(&door.links());
     timeline.step("hand-over", |detail| {
         let network = door.hand_over()?;
         let node = Node::new(plan, network.as_ref(), &given.code(), given.facts().not_after);

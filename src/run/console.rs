@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::end::{finish, report, stopped};
 use super::find::pin_of_machine;
-use super::look::bootif;
+use super::look::network_words;
 use super::making::Asks;
 use super::{Lines, RUN_DIR, begin, story_of};
 
@@ -49,13 +49,13 @@ fn by_hand(
     line: &mut Option<Dialogue>,
 ) -> Result<Pending, Error> {
     let deadline = Deadline::after(timeout);
-    // The options on the kernel command line are for the boot and do not count here. BOOTIF is a fact and counts, and so
+    // The options on the kernel command line are for the boot and do not count here. BOOTIF and the network are facts and count, and so
     // do credentials, which can only narrow the site pin, and the words about the node's bundle: they say what the node is, not
     // what the boot does.
-    let bootif = bootif(root);
+    let (network, bootif) = network_words(root);
     let of_boot = source::cmdline::text(root).ok().and_then(|text| Options::parse(&text).ok());
     let (new_bundle, settings) = of_boot.map(|of_boot| (of_boot.new_bundle, of_boot.settings)).unwrap_or_default();
-    let options = Options { timeout, bootif: bootif.clone(), new_bundle, settings, ..Options::parse("")? };
+    let options = Options { timeout, bootif: bootif.clone(), network, new_bundle, settings, ..Options::parse("")? };
     let pin = pin_of_machine(root, say)?;
     let origin = Origin::Line { name: String::new(), sealed: false };
     let facts = facts::gather(root, origin, None, SignedBy::Nobody, bootif, deadline)?;

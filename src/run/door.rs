@@ -13,6 +13,7 @@ use crate::console::say;
 use crate::dialogue::Dialogue;
 use crate::error::Error;
 use crate::handover;
+use crate::machine::devices;
 use crate::plan::Plan;
 use crate::time::{Deadline, Timestamp};
 
@@ -46,6 +47,11 @@ impl Door<'_> {
             }
             _ => Ok(Reply::NothingMore),
         }
+    }
+
+    /// What became of the links; none if the network was not changed.
+    pub(super) fn links(&self) -> Vec<LinkReport> {
+        self.race.iter().flat_map(Race::report).collect()
     }
 
     /// Writes the final network down, for the program that manages the network in the next stage.
@@ -84,17 +90,18 @@ pub(super) fn configure<'p>(
     }
     let Some(wanted) = &plan.network else { return Ok(None) };
     let mut race = Race::new(wanted, plan.hostname.as_ref(), root)?;
-    if !race.next(deadline, &mut no_link_yet)? {
+    if !race.next(deadline, &mut |links| no_link_yet(root, links))? {
         return Err(race.failure());
     }
     *detail = race.network()?.links.first().map(ToString::to_string).unwrap_or_default();
     Ok(Some(race))
 }
 
-fn no_link_yet(links: &[LinkReport]) {
+fn no_link_yet(root: &Path, links: &[LinkReport]) {
     say("no link is usable yet:");
     if links.is_empty() {
         say("  no link that the payload asks for has appeared; is its driver in the image?");
     }
     links.iter().for_each(|link| say(&format!("  {link}")));
+    devices::links_without_driver(root).iter().for_each(|card| say(&format!("  {card}")));
 }

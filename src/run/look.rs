@@ -12,7 +12,7 @@ use crate::facts;
 use crate::finding;
 use crate::hex;
 use crate::line::admission::AdmissionKey;
-use crate::options::{self, Options};
+use crate::options::{self, NetworkWords, Options};
 use crate::payload::{HardwareAddress, Payload};
 use crate::plan::{self, Plan, Scope};
 use crate::site::{self, SignedBy, SitePin};
@@ -107,12 +107,17 @@ pub(super) fn planned(
     scope: Scope,
     deadline: Deadline,
 ) -> Result<Plan, Error> {
-    let facts = facts::gather(root, found.origin, pin, signed, bootif(root), deadline)?;
+    let (words, bootif) = network_words(root);
+    let mut facts = facts::gather(root, found.origin, pin, signed, bootif, deadline)?;
+    if payload.from_cmdline && scope != Scope::CertificateOnly {
+        facts.cmdline = words.network(facts.bootif.as_ref());
+        facts.cmdline.unused.iter().for_each(|word| complain(word));
+    }
     Ok(plan::plan(payload, &facts, scope)?)
 }
 
-/// The link that the machine booted from. The other options of the kernel command line are for the boot and do not
-/// count on a running system.
-pub(super) fn bootif(root: &Path) -> Option<HardwareAddress> {
-    options::bootif(&source::cmdline::text(root).ok()?)
+/// The words for the network, and the link that the machine booted from. The other options of the kernel command line are for the
+/// boot and do not count on a running system.
+pub(super) fn network_words(root: &Path) -> (NetworkWords, Option<HardwareAddress>) {
+    source::cmdline::text(root).map(|text| options::network_words(&text)).unwrap_or_default()
 }

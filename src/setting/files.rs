@@ -150,6 +150,7 @@ fn described<'a>(link: &'a Link, name: &'a str, mac: Option<&'a HardwareAddress>
         routes: &link.routes,
         dns: &all.dns,
         search: &all.search,
+        standing: None,
     }
 }
 

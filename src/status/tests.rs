@@ -25,6 +25,7 @@ fn frozen_status() {
         key_code: None,
         bundle: None,
         root: None,
+        links: vec![],
         steps: vec![step("source", "config-drive sr0 (IMPRINT)")],
     };
     let json = r#"{"version":1,"outcome":"failed","exit_code":16,"error":{"stage":"network","message":"no carrier on eth0"},"origin":"config-drive sr0 (IMPRINT)","payload_id":"00112233445566778899aabbccddeeff","name":"node1","key_code":null,"steps":[{"name":"source","started_us":1250000,"duration_us":412345,"detail":"config-drive sr0 (IMPRINT)"}]}"#;

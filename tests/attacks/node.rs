@@ -304,9 +304,11 @@ impl Node {
                 driver: None,
                 carrier: true,
                 controller: false,
+                device: Default::default(),
             }],
             dmi: Dmi { uuid: None, serial: Some(serial.clone()) },
             bootif: None,
+            cmdline: Default::default(),
         };
         match plan::plan(payload.clone(), &facts, Scope::Boot) {
             Ok(plan) => self.clocks.push((now, plan.clock.quality.told().expect("the signature tells the time").now())),

@@ -81,6 +81,7 @@ fn the_second_link_is_asked_for_when_the_first_one_leads_nowhere() {
             link(named("eth0"), config("192.0.2.10/24", Some("192.0.2.1"))),
             link(named("eth1"), config("198.51.100.10/24", None)),
         ],
+        layers: Vec::new(),
         servers: vec![address],
     };
     let mut race = Race::new(&plan, None, root.path()).unwrap();

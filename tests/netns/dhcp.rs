@@ -326,7 +326,8 @@ fn of_four_links_the_one_that_lives_is_used() {
         operational(name);
     }
     let root = root(&DRIVERS);
-    let plan = NetworkPlan { links: vec![link(Match::AnyWithCarrier, dhcp())], servers: Vec::new() };
+    let plan =
+        NetworkPlan { links: vec![link(Match::AnyWithCarrier, dhcp())], layers: Vec::new(), servers: Vec::new() };
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     assert!(race.next(later(), &mut |_| ()).unwrap());
     let used = one(race.network().unwrap());
@@ -351,7 +352,8 @@ fn fixed() -> LinkConfig {
 fn a_static_address_goes_to_the_link_with_the_gateway() {
     let _peer = four_links(":");
     let root = root(&DRIVERS);
-    let plan = NetworkPlan { links: vec![link(Match::AnyWithCarrier, fixed())], servers: Vec::new() };
+    let plan =
+        NetworkPlan { links: vec![link(Match::AnyWithCarrier, fixed())], layers: Vec::new(), servers: Vec::new() };
     let network = configure(&plan, root.path(), later()).unwrap();
     assert_eq!(one(network).name.as_str(), "eth3");
     assert!(ip("-4 route").contains("default via 192.0.2.1 dev eth3"));
@@ -367,7 +369,8 @@ fn a_static_ipv6_address_goes_to_the_link_with_the_gateway() {
         routes: vec![Route { destination: prefix("::/0"), gateway: Some(address("2001:db8::1")), metric: None }],
         ..LinkConfig::default()
     };
-    let plan = NetworkPlan { links: vec![link(Match::AnyWithCarrier, config)], servers: Vec::new() };
+    let plan =
+        NetworkPlan { links: vec![link(Match::AnyWithCarrier, config)], layers: Vec::new(), servers: Vec::new() };
     assert_eq!(one(configure(&plan, root.path(), later()).unwrap()).name.as_str(), "eth3");
 }
 
@@ -379,7 +382,7 @@ fn where_nobody_answers_the_first_entry_of_the_payload_is_believed() {
         ip(&format!("link set p{number} up"));
     }
     let links = vec![link(named("eth1"), fixed()), link(named("eth0"), fixed())];
-    let plan = NetworkPlan { links, servers: Vec::new() };
+    let plan = NetworkPlan { links, layers: Vec::new(), servers: Vec::new() };
     let root = root(&[]);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     let (mut used, mut asked) = (false, false);
@@ -400,7 +403,8 @@ fn the_second_link_comes_when_it_is_asked_for() {
         dnsmasq("p0", "--dhcp-range=198.51.100.100,198.51.100.100,255.255.255.0,1h")
     ));
     let root = root(&DRIVERS);
-    let plan = NetworkPlan { links: vec![link(Match::AnyWithCarrier, dhcp())], servers: Vec::new() };
+    let plan =
+        NetworkPlan { links: vec![link(Match::AnyWithCarrier, dhcp())], layers: Vec::new(), servers: Vec::new() };
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     // Or with the first, when both servers are as fast.
     while race.network().unwrap().links.len() < 2 {
@@ -461,7 +465,8 @@ fn a_static_address_is_on_one_link_at_a_time_and_moves_when_that_is_no_good() {
     // The gateway answers on both.
     let _peer = Peer::start(&["p0", "p1"], "ip addr add 192.0.2.1/24 dev p1; ip link set p0 up; ip link set p1 up");
     let root = root(&DRIVERS);
-    let plan = NetworkPlan { links: vec![link(Match::AnyWithCarrier, fixed())], servers: Vec::new() };
+    let plan =
+        NetworkPlan { links: vec![link(Match::AnyWithCarrier, fixed())], layers: Vec::new(), servers: Vec::new() };
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     let mut used = Vec::new();
     for _ in 0..3 {

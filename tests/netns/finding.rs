@@ -189,7 +189,7 @@ fn a_network_of_the_image_or_of_the_command_line() {
     found(&cmdline, &peer, "192.0.2.1:8444", machine().path(), "names door.lab.example");
 
     let root = machine();
-    let (links, _) = Options::parse(words).unwrap().network.links(None);
+    let links = Options::parse(words).unwrap().network.network(None).links;
     fs::create_dir(root.path().join("imprint")).unwrap();
     fs::write(root.path().join("imprint/network"), Link::encode_all(&links)).unwrap();
     found(

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use imprint::apply::network::{Carrier, LinkReport, Network, NetworkError, Race};
+use imprint::apply::network::{Carrier, Heard, LinkReport, Network, NetworkError, Race};
 use imprint::chain::chain;
 use imprint::netlink::message::{GROUP_LINK, IFF_UP};
 use imprint::netlink::{Netlink, RequestError};
@@ -25,11 +25,11 @@ pub(super) fn named(name: &str) -> Match {
 }
 
 pub(super) fn link(matching: Match, config: LinkConfig) -> LinkPlan {
-    LinkPlan { matching, there: Vec::new(), config }
+    LinkPlan { matching, made: None, there: Vec::new(), config }
 }
 
 pub(super) fn only(config: LinkConfig) -> NetworkPlan {
-    NetworkPlan { links: vec![link(named("eth0"), config)], servers: Vec::new() }
+    NetworkPlan { links: vec![link(named("eth0"), config)], layers: Vec::new(), servers: Vec::new() }
 }
 
 pub(super) fn config() -> LinkConfig {
@@ -131,6 +131,9 @@ fn no_carrier_is_an_error_that_names_link_and_driver() {
         driver: Some(DriverName::try_from("e1000e").unwrap()),
         carrier: Carrier::None,
         received: 0,
+        speed: None,
+        is_function: false,
+        heard: Heard::default(),
         tried: Vec::new(),
     };
     assert_eq!(links, &[report]);
@@ -200,7 +203,7 @@ fn a_link_that_is_renamed_in_the_middle_is_still_the_same() {
     veth();
     let mac = Netlink::open(0).unwrap().link(index("eth0"), later()).unwrap().address;
     let matching = Match::Mac(HardwareAddress::new(&mac).unwrap());
-    let plan = NetworkPlan { links: vec![link(matching, config())], servers: Vec::new() };
+    let plan = NetworkPlan { links: vec![link(matching, config())], layers: Vec::new(), servers: Vec::new() };
     let root = root(&[]);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     assert!(!race.next(Deadline::after(Duration::ZERO), &mut |_| ()).unwrap());

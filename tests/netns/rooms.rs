@@ -128,7 +128,7 @@ fn two_links(script: &str) -> Peer {
 const DRIVERS: [(&str, &str); 2] = [("eth0", "cdc_ether"), ("eth1", "igb")];
 
 fn any(config: LinkConfig) -> NetworkPlan {
-    NetworkPlan { links: vec![link(Match::AnyWithCarrier, config)], servers: Vec::new() }
+    NetworkPlan { links: vec![link(Match::AnyWithCarrier, config)], layers: Vec::new(), servers: Vec::new() }
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_usb_link_with_a_link_local_lease_is_not_the_network() {
     assert!(race.next(later(), &mut |_| ()).unwrap());
     assert_eq!(one(race.network().unwrap()).name.as_str(), "eth1");
     // Whoever asks for it by name means it.
-    let plan = NetworkPlan { links: vec![link(named("eth0"), dhcp())], servers: Vec::new() };
+    let plan = NetworkPlan { links: vec![link(named("eth0"), dhcp())], layers: Vec::new(), servers: Vec::new() };
     assert_eq!(one(configure(&plan, root.path(), later()).unwrap()).name.as_str(), "eth0");
 }
 
@@ -223,7 +223,7 @@ fn a_link_that_smbios_names_is_left_alone() {
     until(&mut race, "eth1 (igb): no carrier");
     assert_eq!(Netlink::open(0).unwrap().link(index("eth0"), later()).unwrap().flags & IFF_UP, 0, "it was brought up");
     // By name it is used like any other.
-    let plan = NetworkPlan { links: vec![link(named("eth0"), dhcp())], servers: Vec::new() };
+    let plan = NetworkPlan { links: vec![link(named("eth0"), dhcp())], layers: Vec::new(), servers: Vec::new() };
     assert_eq!(one(configure(&plan, root.path(), later()).unwrap()).name.as_str(), "eth0");
     // The attack works where SMBIOS says nothing: the controller's server is the first to answer.
     fs::remove_file(root.path().join("sys/firmware/dmi/tables/DMI")).unwrap();

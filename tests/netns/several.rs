@@ -33,7 +33,7 @@ fn fixed(addresses: &[&str], on_link: &str) -> LinkConfig {
 }
 
 fn any(config: LinkConfig) -> NetworkPlan {
-    NetworkPlan { links: vec![link(Match::AnyWithCarrier, config)], servers: Vec::new() }
+    NetworkPlan { links: vec![link(Match::AnyWithCarrier, config)], layers: Vec::new(), servers: Vec::new() }
 }
 
 fn eth0_first() {
@@ -124,7 +124,7 @@ fn an_address_of_an_earlier_run_moves_as_well() {
 /// eth0 as asked, and eth1 with an address and a default route of its own.
 fn two_entries(first: LinkConfig) -> NetworkPlan {
     let second = link(named("eth1"), fixed(&["198.51.100.10/24"], "0.0.0.0/0"));
-    NetworkPlan { links: vec![link(named("eth0"), first), second], servers: Vec::new() }
+    NetworkPlan { links: vec![link(named("eth0"), first), second], layers: Vec::new(), servers: Vec::new() }
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn advertisements_that_nobody_asked_for_are_not_taken() {
                   --dhcp-range=2001:db8::,ra-only,64,600 --ra-param=p0,4,600 >/dev/null 2>&1";
     let _router = Peer::start(&["p0"], script);
     let config = LinkConfig { addresses: vec![Prefix::parse("2001:db8:5::10/64").unwrap()], ..LinkConfig::default() };
-    let plan = NetworkPlan { links: vec![link(named("eth0"), config)], servers: Vec::new() };
+    let plan = NetworkPlan { links: vec![link(named("eth0"), config)], layers: Vec::new(), servers: Vec::new() };
     let root = root(&[]);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     assert!(race.next(later(), &mut |_| ()).unwrap());
@@ -231,7 +231,7 @@ fn a_link_whose_neighbours_are_silent_is_the_last_resort() {
         ..LinkConfig::default()
     };
     let links = vec![link(named("eth0"), dhcp()), link(named("eth1"), silent)];
-    let plan = NetworkPlan { links, servers: Vec::new() };
+    let plan = NetworkPlan { links, layers: Vec::new(), servers: Vec::new() };
     let root = root(&[]);
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     assert!(race.next(later(), &mut |_| ()).unwrap());

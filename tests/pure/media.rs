@@ -387,6 +387,7 @@ fn story(row: &Row, scene: &Scene, machine: &Machine, named: bool, origin: &mut 
         mac: HardwareAddress::new(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]),
         driver: DriverName::try_from("virtio_net").ok(),
         controller: false,
+        device: Default::default(),
         carrier: false,
     };
     let facts = Facts {
@@ -401,6 +402,7 @@ fn story(row: &Row, scene: &Scene, machine: &Machine, named: bool, origin: &mut 
         links: vec![link],
         dmi: Dmi { uuid: None, serial: Some(machine.serial.to_owned()) },
         bootif: None,
+        cmdline: Default::default(),
     };
     let plan = plan::plan(payload.clone(), &facts, Scope::Boot)?;
     Ok(End::Plan(Box::new(plan), Box::new(payload)))

@@ -144,7 +144,7 @@ def main() -> int:
     schema.validate_cbor(cbor2.dumps(TYPICAL | {18: bytes(32)}, canonical=True))
     check("pycddl accepts the digest of a root", True)
     for what, broken in (
-        ("unknown critical key", TYPICAL | {19: 0}),
+        ("unknown critical key", TYPICAL | {20: 0}),
         ("a digest of a root of 31 bytes", TYPICAL | {18: bytes(31)}),
         ("a bundle key of 31 bytes", TYPICAL | {17: {0: 0, 1: bytes(31)}}),
         ("least counter 0", TYPICAL | {17: {0: 1, 2: 0}}),

@@ -36,8 +36,8 @@ const DRIVES: [&str; 22] = [
 const LINKS: [&str; 4] = ["virtio_net", "hv_netvsc", "vmxnet3", "xen_netfront"];
 const LINK_FOLDERS: [&str; 2] = ["drivers/net/ethernet", "drivers/net/phy"];
 
-/// What stands above those; buses, lines, doors, credentials, entropy, swap space; and keyboards for the person at the console.
-const OTHERS: [&str; 34] = [
+/// What stands above those; buses, lines, doors, credentials, entropy, swap space; VLANs, bonds and bridges; keyboards for the person at the console.
+const OTHERS: [&str; 37] = [
     "sd_mod",
     "sr_mod",
     "cdrom",
@@ -72,6 +72,9 @@ const OTHERS: [&str; 34] = [
     "aes_neon_blk",
     "zstd",
     "lzo_rle",
+    "8021q",
+    "bonding",
+    "bridge",
 ];
 
 /// File systems of a root, with the tables of characters that FAT asks for.

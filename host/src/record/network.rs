@@ -9,6 +9,19 @@ use imprint::shown::printable;
 use super::fields::{RecordError, Table, Value};
 use super::{mac, one_of};
 
+/// The links, and whether they are those of the kernel command line. `"keep"` is the same as no `network`.
+pub(super) fn of(value: &Value<'_>) -> Result<(Vec<Link>, bool), RecordError> {
+    match value.string() {
+        Ok("keep") => Ok((Vec::new(), false)),
+        Ok("cmdline") => Ok((Vec::new(), true)),
+        Ok(other) => {
+            let shown = printable(other);
+            Err(value.error(format!("\"{shown}\" is neither \"cmdline\" nor \"keep\"; or list links as [[network]]")))
+        }
+        Err(_) => Ok((links(value)?, false)),
+    }
+}
+
 pub(super) fn links(value: &Value<'_>) -> Result<Vec<Link>, RecordError> {
     let mut links = Vec::new();
     // The handles by which later links refer to earlier ones: the label, and the name if there is one.
@@ -38,6 +51,8 @@ pub(super) fn links(value: &Value<'_>) -> Result<Vec<Link>, RecordError> {
             handles.push((handle, links.len()));
         }
         links.push(link(kind, table)?);
+        // What a node would refuse, whatever machine it is.
+        imprint::plan::check_links(&links).map_err(|error| item.error(error))?;
     }
     Ok(links)
 }
@@ -58,7 +73,15 @@ fn kind(table: &mut Table<'_>, handles: &[(String, usize)]) -> Result<LinkKind, 
             let mut table = value.table()?;
             let name = table.need("name")?.parse()?;
             let modes = [(BondMode::ActiveBackup, "active-backup"), (BondMode::Lacp, "802.3ad")];
-            let mode = one_of(&table.need("mode")?, &modes)?;
+            let mut mode = one_of(&table.need("mode")?, &modes)?;
+            if let Some(rate) = table.take("lacp_rate") {
+                let rates = [(BondMode::Lacp, "fast"), (BondMode::LacpSlow, "slow")];
+                let asked = one_of(&rate, &rates)?;
+                if !mode.is_lacp() {
+                    return Err(rate.error("only a bond with mode = \"802.3ad\" has LACP; leave lacp_rate out"));
+                }
+                mode = asked;
+            }
             let ports = ports(&table.need("ports")?, handles)?;
             table.finish()?;
             Ok(LinkKind::Bond { name, mode, ports })
@@ -92,9 +115,12 @@ fn matching(value: &Value<'_>) -> Result<Match, RecordError> {
     if table.flag("any")? {
         found.push(Match::AnyWithCarrier);
     }
+    if let Some(value) = table.take("path") {
+        found.push(Match::Path(value.parse()?));
+    }
     table.finish()?;
     let one = found.pop().filter(|_| found.is_empty());
-    one.ok_or_else(|| value.error("give exactly one of mac, name, driver, bootif = true and any = true"))
+    one.ok_or_else(|| value.error("give exactly one of mac, name, driver, path, bootif = true and any = true"))
 }
 
 fn ports(value: &Value<'_>, handles: &[(String, usize)]) -> Result<Vec<usize>, RecordError> {

@@ -55,10 +55,10 @@ search = ["example.org"]
 
 [[network]]
 vlan = { name = "vlan7", id = 7, on = "bond0" }
-dhcp4 = true
 
 [[network]]
 bridge = { name = "br0", ports = ["vlan7"] }
+dhcp4 = true
 slaac = true
 dhcp6 = true
 
@@ -96,8 +96,8 @@ fn everything() {
             "name eth1",
             "bond bond0 (802.3ad) of links 0+1; 192.0.2.10/24; 2001:db8::10/64; 0.0.0.0/0 via 192.0.2.1 metric 100; \
              ::/0 via fe80::1; 198.51.100.0/24; dns 192.0.2.53; dns 2001:db8::53; search example.org",
-            "VLAN vlan7 id 7 on link 2; DHCPv4",
-            "bridge br0 of links 3; SLAAC; DHCPv6",
+            "VLAN vlan7 id 7 on link 2",
+            "bridge br0 of links 3; DHCPv4; SLAAC; DHCPv6",
             "driver virtio_net",
             "BOOTIF",
             "any with carrier",
@@ -211,16 +211,28 @@ fn an_error_names_file_line_and_key() {
 }
 
 #[test]
+fn lacp_may_be_slow() {
+    let record = |rate: &str| {
+        let bond = format!("bond = {{ name = \"b\", mode = \"802.3ad\", {rate}ports = [\"eth0\"] }}");
+        compile(&format!("{LEAST}[[network]]\nmatch = {{ name = \"eth0\" }}\n[[network]]\n{bond}\n")).unwrap()
+    };
+    let shown = |rate: &str| record(rate).network[1].to_string();
+    assert_eq!(shown(""), "bond b (802.3ad) of links 0");
+    assert_eq!(shown("lacp_rate = \"fast\", "), "bond b (802.3ad) of links 0");
+    assert_eq!(shown("lacp_rate = \"slow\", "), "bond b (802.3ad, slow LACP) of links 0");
+}
+
+#[test]
 fn errors_in_the_network() {
     let cases = [
         ("", "node1.toml:3: network[0]: give exactly one of match, vlan, bond and bridge"),
         (
             "match = {}",
-            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, bootif = true and any = true",
+            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, path, bootif = true and any = true",
         ),
         (
             "match = { any = true, bootif = true }",
-            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, bootif = true and any = true",
+            "node1.toml:4: network[0].match: give exactly one of mac, name, driver, path, bootif = true and any = true",
         ),
         (
             "match = { any = true }\naddresses = [\"192.0.2.10\"]",
@@ -275,6 +287,17 @@ fn errors_in_the_network() {
             "bond = { name = \"b\", mode = \"fast\", ports = [] }",
             "node1.toml:4: network[0].bond.mode: \"fast\" is not one of active-backup, 802.3ad",
         ),
+        (
+            "match = { name = \"eth0\" }\n[[network]]\nbond = { name = \"b\", mode = \"active-backup\", lacp_rate = \"slow\", \
+             ports = [\"eth0\"] }",
+            "node1.toml:6: network[1].bond.lacp_rate: only a bond with mode = \"802.3ad\" has LACP; leave lacp_rate out",
+        ),
+        // The plan's own rules.
+        (
+            "match = { name = \"eth0\" }\n[[network]]\nvlan = { name = \"a\", id = 7, on = \"eth0\" }\n[[network]]\n\
+             vlan = { name = \"b\", id = 7, on = \"eth0\" }",
+            "node1.toml:7: network[2]: VLANs a and b both have id 7 on name eth0; leave one of them out",
+        ),
     ];
     for (lines, want) in cases {
         assert_eq!(error(&format!("{LEAST}[[network]]\n{lines}\n")), want, "{lines}");
@@ -320,6 +343,32 @@ fn the_documented_example() {
     let record = compile(example).unwrap();
     assert_eq!(record.names.to_string(), "CN=node1.example.org, O=Example dns:node1.example.org ip:192.0.2.10");
     assert!(record.binding.is_some());
+}
+
+#[test]
+fn a_network_that_is_somebody_elses_or_the_command_lines() {
+    let of = |network: &str| compile(&format!("{LEAST}{network}\n"));
+    let (keep, absent) = (of("network = \"keep\"").unwrap(), of("").unwrap());
+    assert_eq!((&keep.network, keep.from_cmdline), (&absent.network, absent.from_cmdline));
+    let words = of("network = \"cmdline\"").unwrap();
+    assert!(words.network.is_empty() && words.from_cmdline && !keep.from_cmdline);
+    for (network, want) in [
+        (
+            "network = \"dhcp\"",
+            "node1.toml:3: network: \"dhcp\" is neither \"cmdline\" nor \"keep\"; or list links as [[network]]",
+        ),
+        ("network = 1", "node1.toml:3: network: want a list [ ], not integer"),
+        ("network = \"cmdline\"\n[[network]]\nmatch = { any = true }", "node1.toml:4"),
+        (
+            "[[network]]\nmatch = { path = \"a b\" }",
+            "node1.toml:4: network[0].match.path: \"a b\" is not a device path",
+        ),
+    ] {
+        let error = error(&format!("{LEAST}{network}\n"));
+        assert!(error.starts_with(want), "{error}");
+    }
+    let path = of("[[network]]\nmatch = { path = \"pci-0000:03:00.0\" }\ndhcp4 = true").unwrap();
+    assert_eq!(path.network[0].to_string(), "device path pci-0000:03:00.0; DHCPv4");
 }
 
 /// A network for an image has the entries of a record and nothing else, and only what a node can use.

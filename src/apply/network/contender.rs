@@ -1,12 +1,14 @@
 //! One link in the race: what was done to it, what it waits for, and what it can be used for now. Never looks at the
 //! other links: the race tells it when it may take its static addresses.
 
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use super::before::{Before, Left};
+use super::heard::Ear;
 use super::kernel::{self, Address6, Kernel, On};
 use super::lease::{Leased, Onto};
 use super::probe::Probe;
@@ -26,6 +28,9 @@ use crate::time::since_boot;
 /// How long a link with carrier has to show a sign of life before it gets its static addresses without one: longer than
 /// a second question takes, shorter than an operator's patience.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a link with carrier is of no use before its switch is listened for.
+const LISTEN: Duration = Duration::from_secs(2);
 
 /// What a link can be used for. Each way is a gain when it appears.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +82,8 @@ pub(super) struct Contender {
     advertised: Names,
     /// The error that ended the race for this link. The other links go on.
     trouble: Option<NetworkError>,
+    /// Listens for the switch. Opened once, if the link has been of no use for a while.
+    ear: Option<io::Result<Ear>>,
 }
 
 /// What the plan asks of this link.
@@ -116,6 +123,7 @@ impl Contender {
             learned: Vec::new(),
             advertised: Names::default(),
             trouble: None,
+            ear: None,
         }
     }
 
@@ -231,6 +239,7 @@ impl Contender {
     fn gain(&mut self, way: Way) {
         if !self.ways.contains(&way) {
             self.ways.push(way);
+            self.ear.iter_mut().flatten().for_each(Ear::calm);
         }
     }
 
@@ -320,7 +329,22 @@ impl Contender {
         let asks = self.ask_for_lease(buffer, kernel)?;
         let asks6 = self.work6(buffer, kernel)?;
         let probes = self.ask_neighbours(buffer)?;
-        Ok([asks, asks6, probes].into_iter().flatten().min())
+        let listens = self.listen(buffer);
+        Ok([asks, asks6, probes, listens].into_iter().flatten().min())
+    }
+
+    /// Listens for the switch on a link that has carrier and is of no use yet. A link that works is not burdened with it.
+    fn listen(&mut self, buffer: &mut [u8]) -> Option<Duration> {
+        if let Some(ear) = &mut self.ear {
+            ear.iter_mut().for_each(|ear| ear.drain(buffer));
+            return None;
+        }
+        let from = self.carrier.filter(|_| self.ways.is_empty())?.saturating_add(LISTEN);
+        if since_boot() < from {
+            return Some(from);
+        }
+        self.ear = Some(Ear::open(self.facts.index, self.message.received));
+        None
     }
 
     fn ask_for_lease(&mut self, buffer: &mut [u8], kernel: &mut Kernel) -> Result<Option<Duration>, NetworkError> {
@@ -417,6 +441,7 @@ impl Contender {
         let on = On { index: self.facts.index, name: &self.facts.name };
         self.leased.close();
         self.six.close();
+        self.ear = None;
         let leased = self.leased.lose(on, Some(&before), kernel);
         let leased = leased.and(self.six.lose(on, Some(&before), kernel));
         let mut fixed = Ok(());
@@ -510,6 +535,9 @@ impl Contender {
             driver: self.facts.driver.clone(),
             carrier,
             received: self.message.received,
+            speed: None,
+            is_function: self.facts.device.is_function,
+            heard: self.ear.iter().flatten().map(|ear| ear.heard(self.message.received)).next().unwrap_or_default(),
             tried,
         }
     }

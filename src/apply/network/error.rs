@@ -37,6 +37,31 @@ pub enum NetworkError {
     },
     /// Waiting for links failed.
     Wait(io::Error),
+    /// A link of that name, or a VLAN of that id, is there already, and is not what was to be made.
+    Taken {
+        /// `bond bond0`
+        what: String,
+        /// What is there.
+        found: String,
+        /// The name.
+        name: InterfaceName,
+    },
+    /// A link is the port of another bond or bridge.
+    PortTaken {
+        /// The link.
+        port: InterfaceName,
+        /// What has it as a port.
+        other: String,
+        /// What was to have it.
+        what: String,
+    },
+    /// The kernel cannot make such a link.
+    NoModule {
+        /// The link.
+        name: InterfaceName,
+        /// The kernel's module for it.
+        module: &'static str,
+    },
     /// Another machine already uses the address of this one (RFC 4862 §5.4.5).
     Duplicate {
         /// The address.
@@ -86,6 +111,20 @@ impl fmt::Display for NetworkError {
                 }
             }
             NetworkError::Wait(_) => f.write_str("waiting for links"),
+            NetworkError::Taken { what, found, .. } => {
+                write!(
+                    f,
+                    "{what} cannot be made: {found}; remove that link, or give the one of the payload another name"
+                )
+            }
+            NetworkError::PortTaken { port, other, what } => {
+                write!(f, "{port} cannot be a port of {what}: it is one of {other}; take it out there")
+            }
+            NetworkError::NoModule { name, module } => write!(
+                f,
+                "{name} cannot be made, because the kernel's module {module} is not loaded, and could not be; put {module} into the \
+                 image (docs/network.md)"
+            ),
             NetworkError::Duplicate { prefix, name } => {
                 write!(f, "another machine uses {prefix} on {name}; change the address of this node or of that machine")
             }
@@ -115,7 +154,11 @@ impl std::error::Error for NetworkError {
             | NetworkError::ResolvConf { source, .. }
             | NetworkError::HostName { source, .. } => Some(source),
             NetworkError::Facts(error) => error.source(),
-            NetworkError::Duplicate { .. } | NetworkError::NoLink { .. } => None,
+            NetworkError::Duplicate { .. }
+            | NetworkError::NoLink { .. }
+            | NetworkError::Taken { .. }
+            | NetworkError::PortTaken { .. }
+            | NetworkError::NoModule { .. } => None,
         }
     }
 }

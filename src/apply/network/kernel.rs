@@ -10,10 +10,10 @@ use nix::errno::Errno;
 
 use super::NetworkError;
 use crate::netlink::message::{
-    Answer, IFA_F_DADFAILED, IFA_F_NOPREFIXROUTE, IFA_F_TENTATIVE, LinkMessage, RT_SCOPE_LINK, Request,
+    Answer, IFA_F_DADFAILED, IFA_F_NOPREFIXROUTE, IFA_F_TENTATIVE, LinkMessage, NewLink, RT_SCOPE_LINK, Request,
 };
 use crate::netlink::{Netlink, RequestError};
-use crate::payload::{InterfaceName, Prefix, Route};
+use crate::payload::{HardwareAddress, InterfaceName, Prefix, Route};
 use crate::time::Deadline;
 
 /// A link: its index for the kernel, its name for people.
@@ -130,6 +130,42 @@ impl Kernel {
         self.ask(on, &Request::LinkDown { index: on.index }, || "bringing the link down".to_owned()).map(drop)
     }
 
+    /// One link.
+    pub(super) fn link(&mut self, index: u32) -> Result<LinkMessage, NetworkError> {
+        self.netlink.link(index, Deadline::after(ANSWER)).map_err(NetworkError::Netlink)
+    }
+
+    /// Makes a link. The kernel loads the module that it needs.
+    pub(super) fn make(
+        &mut self,
+        name: &InterfaceName,
+        new: NewLink,
+        address: Option<HardwareAddress>,
+    ) -> Result<(), NetworkError> {
+        let request = Request::MakeLink { name: name.clone(), new, address };
+        match self.ask(On { index: 0, name }, &request, || format!("making a {}", new.kind())) {
+            // net/core/rtnetlink.c, __rtnl_newlink: "Unknown device type".
+            Err(NetworkError::Refused { source: RequestError::Refused { errno: Errno::EOPNOTSUPP, .. }, .. }) => {
+                Err(NetworkError::NoModule { name: name.clone(), module: new.module() })
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Removes a link that was made. One that is gone already is not an error.
+    pub(super) fn remove(&mut self, on: On<'_>) -> Result<(), NetworkError> {
+        match self.ask(on, &Request::DropLink { index: on.index }, || "removing the link".to_owned()) {
+            Err(NetworkError::Refused { source: RequestError::Refused { errno: Errno::ENODEV, .. }, .. }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Makes a link the port of a bond or bridge; 0: of none.
+    pub(super) fn enslave(&mut self, on: On<'_>, master: u32, to: &InterfaceName) -> Result<(), NetworkError> {
+        let what = || if master == 0 { "leaving its master".to_owned() } else { format!("becoming a port of {to}") };
+        self.ask(on, &Request::SetMaster { index: on.index, master }, what).map(drop)
+    }
+
     /// Adds an address. An address that is there already is not an error, if it is the same address on the same link.
     pub(super) fn address(&mut self, on: On<'_>, prefix: Prefix, lifetime: Option<u32>) -> Result<(), NetworkError> {
         let what = || format!("address {prefix}");
@@ -224,6 +260,11 @@ pub(super) fn before_ipv6(root: &Path, name: &InterfaceName, slaac: bool, dhcp6:
     {
         let _ = std::fs::write(folder.join(file), value);
     }
+}
+
+/// Turns IPv6 off on a link, or on again. Errors are ignored, as in [`before_ipv6`].
+pub(super) fn ipv6_off(root: &Path, name: &InterfaceName, off: bool) {
+    let _ = std::fs::write(ipv6_folder(root, name).join("disable_ipv6"), if off { "1" } else { "0" });
 }
 
 /// The settings of a link that [`before_ipv6`] may change; the first one turns IPv6 off.

@@ -32,6 +32,11 @@ impl Socket {
         Ok(Socket { fd: sys::packet_socket(index, protocol)?, index, protocol })
     }
 
+    /// Has the link take frames to this group.
+    pub(super) fn join(&self, group: &[u8; 6]) -> io::Result<()> {
+        sys::join_group(&self.fd, self.index, group)
+    }
+
     /// Sends a packet. Without carrier or buffer space the packet is lost. That is not an error: packets get lost on
     /// the way as well, so callers ask again.
     pub(super) fn send(&self, to: &[u8], packet: &[u8]) -> io::Result<()> {

@@ -12,6 +12,7 @@ use super::before::{Left, given_back};
 use super::contender::{Asked, Contender, GRACE, Way};
 use super::kernel::Kernel;
 use super::report::{Carrier, LinkReport};
+use super::stack::{Pass, Stack};
 use super::{AppliedLink, Network, NetworkError, packet, resolv};
 use crate::facts::{self, LinkFacts, Udev};
 use crate::machine;
@@ -20,7 +21,7 @@ use crate::netlink::Netlink;
 use crate::netlink::message::{Answer, GROUP_IPV6_ADDRESS, GROUP_LINK, GROUP_ND_OPTIONS, LinkMessage};
 use crate::order;
 use crate::payload::{HostName, InterfaceName, Match};
-use crate::plan::NetworkPlan;
+use crate::plan::{LinkPlan, NetworkPlan};
 use crate::smbios::HostInterface;
 use crate::sys;
 use crate::time::{Deadline, since_boot};
@@ -29,6 +30,9 @@ use crate::time::{Deadline, since_boot};
 const UDEV_WAIT: Duration = Duration::from_secs(10);
 /// After this long without a usable link the console is told why. It is told again each time that the wait has doubled.
 const NOTICE: Duration = Duration::from_secs(5);
+
+/// How many times in a row links are made. A plan has fewer layers.
+const STEPS: usize = 64;
 
 /// How long a server has to renew a lease before the links are looked at again.
 const RENEW: Duration = Duration::from_secs(10);
@@ -52,6 +56,8 @@ pub struct Race<'a> {
     /// want it.
     left: Vec<(usize, LinkFacts)>,
     contenders: Vec<Contender>,
+    /// The links that are made, and those that they stand on.
+    stack: Stack,
     /// Everything that can be used, in the order in which it became usable.
     gains: Vec<(u32, Way)>,
     /// Links that were usable when the caller asked for one more. It seems that they do not lead to a server.
@@ -108,6 +114,7 @@ impl<'a> Race<'a> {
             controllers: facts::host_interfaces(root),
             left: Vec::new(),
             contenders: Vec::new(),
+            stack: Stack::default(),
             gains: Vec::new(),
             tried: Vec::new(),
             buffer: vec![0; packet::BUFFER],
@@ -125,7 +132,7 @@ impl<'a> Race<'a> {
     /// false when the deadline passes before that. `notice` is called when it takes long.
     pub fn next(&mut self, deadline: Deadline, notice: &mut dyn FnMut(&[LinkReport])) -> Result<bool, NetworkError> {
         let mut noticed = (since_boot(), NOTICE);
-        self.tried = self.contenders.iter().filter(|link| link.is_used()).map(|link| link.facts.index).collect();
+        self.tried = self.used();
         loop {
             let mut wake = self.look(Look::Gain)?;
             if self.pass_on()? {
@@ -192,8 +199,13 @@ impl<'a> Race<'a> {
     pub fn report(&self) -> Vec<LinkReport> {
         let unnamed = self.unnamed.iter().map(|link| (link.entry, LinkReport::untouched(&link.facts, Carrier::Udev)));
         let left = self.left.iter().map(|(entry, link)| (*entry, LinkReport::untouched(link, Carrier::Controller)));
-        let tried = self.contenders.iter().map(|link| (link.entry, link.report()));
-        let mut links: Vec<(usize, LinkReport)> = tried.chain(unnamed).chain(left).collect();
+        // The speed is asked for here only: some drivers ask their firmware for it.
+        let tried = self.contenders.iter().map(|link| {
+            let report = link.report();
+            (link.entry, LinkReport { speed: facts::speed(self.root, &report.name), ..report })
+        });
+        let mut links: Vec<(usize, LinkReport)> =
+            tried.chain(unnamed).chain(left).chain(self.stack.report(self.plan)).collect();
         order::sort(&mut links, |(one, _), (other, _)| one < other);
         links.into_iter().map(|(_, link)| link).collect()
     }
@@ -206,6 +218,7 @@ impl<'a> Race<'a> {
     /// Ends the race. No link takes another link's place any more, and the routes of leases are left as the next stage
     /// would make them.
     pub fn settle(&mut self) -> Result<(), NetworkError> {
+        self.stack.settle(self.plan, &self.used(), &mut self.kernel);
         self.contenders.iter_mut().try_for_each(|link| link.settle(&mut self.kernel))
     }
 
@@ -226,6 +239,7 @@ impl<'a> Race<'a> {
             let done = link.give_back(left, &mut self.kernel);
             failed.extend(done.err().map(|error| given_back(&link.facts.name, &error)));
         }
+        failed.extend(self.stack.give_back(self.plan, next, kept, &mut self.kernel));
         failed
     }
 
@@ -248,8 +262,10 @@ impl<'a> Race<'a> {
             let entry = self.plan.links.get(link.entry);
             !link.is_used() && entry.is_some_and(|entry| matches!(entry.matching, Match::Mac(_) | Match::Name(_)))
         };
-        let idle = self.contenders.iter().filter(named).map(Contender::applied).collect();
-        Ok(Network { links: links.into_iter().map(|(_, link)| link).collect(), idle })
+        let mut idle: Vec<AppliedLink> = self.contenders.iter().filter(named).map(Contender::applied).collect();
+        idle.extend(self.stack.pending_links(self.plan));
+        let standing = self.stack.standing(self.plan, &self.used());
+        Ok(Network { links: links.into_iter().map(|(_, link)| link).collect(), idle, standing })
     }
 
     /// Looks at everything once, and acts on it. Returns when to look again.
@@ -265,7 +281,7 @@ impl<'a> Race<'a> {
             }
         }
         let mut wakes = Vec::new();
-        let messages = self.kernel.links()?;
+        let messages = self.messages(look, &mut wakes)?;
         let is_there = |index: u32| messages.iter().any(|message| message.index == index);
         self.contenders.retain(|link| is_there(link.facts.index));
         self.unnamed.retain(|link| is_there(link.facts.index));
@@ -292,24 +308,54 @@ impl<'a> Race<'a> {
         Ok(wakes.into_iter().min())
     }
 
+    /// The links of the kernel, after those were made that can be.
+    fn messages(&mut self, look: Look, wakes: &mut Vec<Duration>) -> Result<Vec<LinkMessage>, NetworkError> {
+        let mut messages = self.kernel.links()?;
+        if look == Look::Keep || self.plan.layers.is_empty() {
+            return Ok(messages);
+        }
+        // Each time at least one more link is made, or gets one more port.
+        for _ in 0..STEPS {
+            let (plan, root, controllers) = (self.plan, self.root, &self.controllers);
+            let (udev, unnamed) = (&self.udev, &mut self.unnamed);
+            let mut facts = |message: &LinkMessage| {
+                let link = facts::link_facts(message, root, controllers)?;
+                plan.layers.iter().find(|layer| layer.what.found_in(std::slice::from_ref(&link)).next().is_some())?;
+                match unnamed_until(udev, unnamed, 0, &link) {
+                    Some(until) => {
+                        wakes.push(until);
+                        None
+                    }
+                    None => Some(link),
+                }
+            };
+            let kernel = &mut self.kernel;
+            let mut pass = Pass { plan, root, messages: &messages, kernel, facts: &mut facts };
+            if !self.stack.advance(&mut pass)? {
+                break;
+            }
+            messages = self.kernel.links()?;
+        }
+        Ok(messages)
+    }
+
     /// Admits a link that the plan wants and that udevd is done with. Otherwise returns when to look again.
     fn join(&mut self, message: &LinkMessage) -> Option<Duration> {
         let link = facts::link_facts(message, self.root, &self.controllers)?;
-        let Some((entry, wanted)) = (0..).zip(&self.plan.links).find(|(_, entry)| entry.wants(&link)) else {
+        let made = self.stack.layer_of(self.plan, link.index);
+        if made.is_some_and(|made| !self.stack.is_open(self.plan, made)) || self.stack.keeps(self.plan, &link) {
+            return None;
+        }
+        let is_wanted = |entry: &LinkPlan| if made.is_some() { entry.made == made } else { entry.wants(&link) };
+        let Some((entry, wanted)) = (0..).zip(&self.plan.links).find(|(_, entry)| is_wanted(entry)) else {
             self.leave(link);
             return None;
         };
-        if !self.udev.is_done_with(link.index) {
-            let now = since_boot();
-            let since = self.unnamed.iter().find(|seen| seen.facts.index == link.index).map_or(now, |seen| seen.since);
-            self.unnamed.retain(|seen| seen.facts.index != link.index);
-            let until = since.saturating_add(UDEV_WAIT);
-            if now < until {
-                self.unnamed.push(Unnamed { entry, facts: link, since });
-                return Some(until);
-            }
+        if !self.stack.carries(link.index)
+            && let Some(until) = unnamed_until(&self.udev, &mut self.unnamed, entry, &link)
+        {
+            return Some(until);
         }
-        self.unnamed.retain(|seen| seen.facts.index != link.index);
         let asked = Asked {
             config: wanted.config.clone(),
             contested: self.plan.contested(),
@@ -378,6 +424,10 @@ impl<'a> Race<'a> {
         Ok(passed)
     }
 
+    fn used(&self) -> Vec<u32> {
+        self.contenders.iter().filter(|link| link.is_used()).map(|link| link.facts.index).collect()
+    }
+
     fn is_stopped(&self) -> bool {
         let readable = |stop| nix::poll::poll(&mut [PollFd::new(stop, PollFlags::POLLIN)], PollTimeout::ZERO);
         self.stop.is_some_and(|stop| readable(stop).is_ok_and(|count| count > 0))
@@ -428,15 +478,39 @@ impl<'a> Race<'a> {
         resolv::write(self.root, &dns, &search, &nat64)
     }
 
-    fn wait(&self, look: Look, deadline: Deadline) -> Result<(), NetworkError> {
+    fn wait(&mut self, look: Look, deadline: Deadline) -> Result<(), NetworkError> {
         let mut fds = vec![PollFd::new(self.news.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.stop.map(|stop| PollFd::new(stop, PollFlags::POLLIN)));
         fds.extend(self.udev.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for socket in self.contenders.iter().filter(|link| look.concerns(link)).flat_map(Contender::sockets) {
             fds.push(PollFd::new(socket, PollFlags::POLLIN));
         }
-        sys::poll(&mut fds, deadline).map(drop).map_err(NetworkError::Wait)
+        loop {
+            let pending = self.stack.wake(self.plan).filter(|_| look == Look::Gain);
+            let until = pending.map_or(deadline, |wake| deadline.at(wake));
+            let is_ready = sys::poll(&mut fds, until).map_err(NetworkError::Wait)?;
+            if is_ready || deadline.expired() || self.stack.has_agreed(self.plan, &mut self.kernel) {
+                return Ok(());
+            }
+        }
     }
+}
+
+/// When a link may be used that udevd has not named yet.
+fn unnamed_until(udev: &Udev, unnamed: &mut Vec<Unnamed>, entry: usize, link: &LinkFacts) -> Option<Duration> {
+    let since = unnamed.iter().find(|seen| seen.facts.index == link.index).map(|seen| seen.since);
+    unnamed.retain(|seen| seen.facts.index != link.index);
+    if udev.is_done_with(link.index) {
+        return None;
+    }
+    let now = since_boot();
+    let since = since.unwrap_or(now);
+    let until = since.saturating_add(UDEV_WAIT);
+    if now >= until {
+        return None;
+    }
+    unnamed.push(Unnamed { entry, facts: link.clone(), since });
+    Some(until)
 }
 
 fn next_in_turn(contenders: &mut [Contender], entry: usize) -> Option<&mut Contender> {

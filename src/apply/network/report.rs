@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::heard::Heard;
 use crate::facts::LinkFacts;
 use crate::netlink::message::LinkMessage;
 use crate::payload::{DriverName, InterfaceName};
@@ -17,6 +18,12 @@ pub struct LinkReport {
     pub carrier: Carrier,
     /// Packets received since the link was created.
     pub received: u64,
+    /// In Mb/s, if the driver tells it.
+    pub speed: Option<u32>,
+    /// It is a virtual function of an SR-IOV device.
+    pub is_function: bool,
+    /// What was heard on the link beside what it was asked for.
+    pub heard: Heard,
     /// What was tried on the link and with what result, in a few words each.
     pub tried: Vec<String>,
 }
@@ -24,7 +31,16 @@ pub struct LinkReport {
 impl LinkReport {
     /// A report on a link that was not touched. `carrier` says why.
     pub(super) fn untouched(link: &LinkFacts, carrier: Carrier) -> LinkReport {
-        LinkReport { name: link.name.clone(), driver: link.driver.clone(), carrier, received: 0, tried: Vec::new() }
+        LinkReport {
+            name: link.name.clone(),
+            driver: link.driver.clone(),
+            carrier,
+            received: 0,
+            speed: None,
+            is_function: link.device.is_function,
+            heard: Heard::default(),
+            tried: Vec::new(),
+        }
     }
 }
 
@@ -36,6 +52,10 @@ pub enum Carrier {
     /// SMBIOS says that the link leads to the management controller, so a payload that wants any link does not get this
     /// one.
     Controller,
+    /// The link is to be made, and is not there.
+    Unmade,
+    /// The link is on a bond whose partner has not agreed to carry its frames.
+    Lacp,
     /// The link has no signal from the other end.
     None,
     /// The link has a signal, but something (802.1X, a bond without ports) holds packets back.
@@ -55,7 +75,8 @@ impl Carrier {
     }
 }
 
-/// `eth0 (e1000e): carrier, 3 packets received, DHCPv4: 4 DISCOVER sent, no OFFER`
+/// `eth0 (igb): carrier, 1000 Mb/s, 0 packets received untagged, VLAN ids on the wire: 10, 20, switch sw1 port ge-0/0/1, DHCPv4: 4
+/// DISCOVER sent, no OFFER`
 impl fmt::Display for LinkReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let driver = self.driver.as_ref().map_or("virtual", DriverName::as_str);
@@ -65,14 +86,31 @@ impl fmt::Display for LinkReport {
                 "not used because it leads to the management controller (SMBIOS type 42); match it by mac, name or \
                  driver to use it"
             }
+            Carrier::Unmade => "not made",
+            Carrier::Lacp => "waiting for LACP",
             Carrier::None => "no carrier, check cable and switch port",
             Carrier::Dormant => "carrier, but packets are held back (802.1X?)",
             Carrier::Up => "carrier",
         };
-        write!(f, "{} ({driver}): {carrier}", self.name)?;
-        if !matches!(self.carrier, Carrier::Udev | Carrier::Controller) {
-            let packets = if self.received == 1 { "packet" } else { "packets" };
-            write!(f, ", {} {packets} received", self.received)?;
+        let part = if self.is_function { ", virtual function" } else { "" };
+        write!(f, "{} ({driver}{part}): {carrier}", self.name)?;
+        if let Some(speed) = self.speed.filter(|_| self.carrier == Carrier::Up) {
+            write!(f, ", {speed} Mb/s")?;
+        }
+        if !matches!(self.carrier, Carrier::Udev | Carrier::Controller | Carrier::Unmade) {
+            // Of a link with VLANs a person wants to know whether anything comes without a tag.
+            let (count, how) = match self.heard.untagged.filter(|_| !self.heard.vlans.is_empty()) {
+                Some(untagged) => (untagged, " untagged"),
+                None => (self.received, ""),
+            };
+            write!(f, ", {count} {} received{how}", if count == 1 { "packet" } else { "packets" })?;
+        }
+        if !self.heard.vlans.is_empty() {
+            let vlans: Vec<String> = self.heard.vlans.iter().map(ToString::to_string).collect();
+            write!(f, ", VLAN ids on the wire: {}", vlans.join(", "))?;
+        }
+        if let Some(neighbour) = &self.heard.neighbour {
+            write!(f, ", {neighbour}")?;
         }
         self.tried.iter().try_for_each(|what| write!(f, ", {what}"))
     }

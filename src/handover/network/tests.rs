@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::dhcp4::Lease;
+use crate::link_files::Kind;
 use crate::payload::{DnsName, HardwareAddress, Prefix, Route};
 use crate::plan::LinkConfig;
 
@@ -11,6 +12,14 @@ fn prefix(text: &str) -> Prefix {
 
 fn route(to: &str, via: Option<&str>, metric: Option<u32>) -> Route {
     Route { destination: prefix(to), gateway: via.map(|via| via.parse().unwrap()), metric }
+}
+
+fn unit(link: &AppliedLink) -> String {
+    link_files::unit(&described(link, None))
+}
+
+fn keyfile(link: &AppliedLink) -> String {
+    link_files::keyfile(&described(link, None))
 }
 
 fn link(name: &str, config: LinkConfig) -> AppliedLink {
@@ -209,7 +218,7 @@ fn the_folders_of_others_are_as_their_owners_make_them() {
     for umask in [0o022, 0o077] {
         let root = tempfile::tempdir().unwrap();
         let before = umask_to(umask);
-        write(root.path(), &Network { links: vec![fixed()], idle: vec![] }).unwrap();
+        write(root.path(), &Network { links: vec![fixed()], idle: vec![], standing: vec![] }).unwrap();
         umask_to(before);
         let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o7777;
         for (path, want) in [
@@ -223,7 +232,7 @@ fn the_folders_of_others_are_as_their_owners_make_them() {
         }
         // A folder that existed before keeps its mode.
         fs::set_permissions(root.path().join("run/systemd/network"), fs::Permissions::from_mode(0o750)).unwrap();
-        write(root.path(), &Network { links: vec![leased()], idle: vec![] }).unwrap();
+        write(root.path(), &Network { links: vec![leased()], idle: vec![], standing: vec![] }).unwrap();
         assert_eq!(mode("run/systemd/network"), 0o750);
     }
 }
@@ -235,7 +244,7 @@ fn umask_to(mask: u32) -> u32 {
 #[test]
 fn the_files_of_an_earlier_run_are_replaced_and_no_others() {
     let root = tempfile::tempdir().unwrap();
-    let network = |links, idle| Network { links, idle };
+    let network = |links, idle| Network { links, idle, standing: Vec::new() };
     write(root.path(), &network(vec![fixed()], vec![leased()])).unwrap();
     let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("run/systemd/network/70-imprint-eth0.network"), 0o644);
@@ -299,7 +308,8 @@ fn an_mtu_that_would_take_ipv6_away_is_not_left_to_the_next_stage() {
 #[test]
 fn the_scripts_of_initramfs_tools_find_the_link_as_ipconfig_leaves_it() {
     let root = tempfile::tempdir().unwrap();
-    let network = Network { links: vec![fixed(), link("it's", leased().config)], idle: Vec::new() };
+    let network =
+        Network { links: vec![fixed(), link("it's", leased().config)], idle: Vec::new(), standing: Vec::new() };
     write(root.path(), &network).unwrap();
     let files = || {
         fs::read_dir(root.path().join("run")).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file()).count()
@@ -317,4 +327,93 @@ fn the_scripts_of_initramfs_tools_find_the_link_as_ipconfig_leaves_it() {
         "eth0 none 192.0.2.10 255.255.255.0 192.0.2.1 192.0.2.53 0.0.0.0\nit's none 0.0.0.0 0.0.0.0 0.0.0.0 0.0.0.0\n";
     assert_eq!(text, want, "{}", String::from_utf8_lossy(&shell.stderr));
     assert!(ipconfig(&leased()).contains("PROTO='dhcp'\nIPV4ADDR='192.0.2.100'\nIPV4NETMASK='255.255.255.0'\n"));
+}
+
+fn named(text: &str) -> InterfaceName {
+    InterfaceName::try_from(text).unwrap()
+}
+
+/// eth0 and eth1 in bond0 (LACP), vlan7 on it, br0 of vlan7; br0 has the addresses.
+fn stack() -> Vec<Standing> {
+    let mac = HardwareAddress::parse("52:54:00:12:34:56");
+    let plain = |name: &str| Standing {
+        name: named(name),
+        mac: mac.clone(),
+        mtu: None,
+        plain: true,
+        kind: None,
+        master: None,
+        vlans: Vec::new(),
+    };
+    let bond = Some((named("bond0"), true));
+    vec![
+        Standing { master: bond.clone(), mtu: Some(9000), ..plain("eth0") },
+        Standing { master: bond, mtu: Some(9000), mac: None, ..plain("eth1") },
+        Standing {
+            kind: Some(Kind::Bond { fast: Some(true) }),
+            mtu: Some(9000),
+            vlans: vec![named("vlan7")],
+            ..plain("bond0")
+        },
+        Standing {
+            kind: Some(Kind::Vlan { id: 7, parent: named("bond0") }),
+            master: Some((named("br0"), false)),
+            ..plain("vlan7")
+        },
+        Standing { kind: Some(Kind::Bridge), plain: false, ..plain("br0") },
+    ]
+}
+
+#[test]
+fn the_next_stage_makes_the_same_links() {
+    let root = tempfile::tempdir().unwrap();
+    let config = LinkConfig { dhcp4: true, ..LinkConfig::default() };
+    write(root.path(), &Network { links: vec![link("br0", config)], idle: vec![], standing: stack() }).unwrap();
+    let units = root.path().join(UNITS);
+    let read = |name: &str| fs::read_to_string(units.join(name)).unwrap();
+    let body = |name: &str| read(name).split_once('\n').unwrap().1.to_owned();
+    assert_eq!(
+        body("70-imprint-eth0.network"),
+        "[Match]\nPermanentMACAddress=52:54:00:12:34:56\n\n[Link]\nMTUBytes=9000\n\n[Network]\nDHCP=no\nIPv6AcceptRA=no\n\
+         LinkLocalAddressing=no\nKeepMaster=yes\nBond=bond0\n"
+    );
+    // Without a permanent address a port has no address of its own.
+    assert!(body("70-imprint-eth1.network").starts_with("[Match]\nName=eth1\n"));
+    assert_eq!(
+        body("70-imprint-bond0.netdev"),
+        "[NetDev]\nName=bond0\nKind=bond\nMACAddress=52:54:00:12:34:56\nMTUBytes=9000\n\n[Bond]\nMode=802.3ad\n\
+         MIIMonitorSec=100ms\nLACPTransmitRate=fast\n"
+    );
+    assert!(body("70-imprint-bond0.network").contains("\nLinkLocalAddressing=no\nVLAN=vlan7\n"));
+    assert_eq!(body("70-imprint-vlan7.netdev"), "[NetDev]\nName=vlan7\nKind=vlan\n\n[VLAN]\nId=7\n");
+    assert_eq!(
+        body("70-imprint-vlan7.network"),
+        "[Match]\nName=vlan7\n\n[Network]\nDHCP=no\nIPv6AcceptRA=no\nLinkLocalAddressing=no\nBridge=br0\n"
+    );
+    assert!(body("70-imprint-br0.network").starts_with("[Match]\nName=br0\n\n[Network]\nDHCP=ipv4\n"));
+    let keyfile = |name: &str| {
+        let text = fs::read_to_string(root.path().join(KEYFILES).join(name)).unwrap();
+        text.split_once('\n').unwrap().1.to_owned()
+    };
+    assert_eq!(
+        keyfile("imprint-eth0.nmconnection"),
+        "[connection]\nid=imprint-eth0\ntype=ethernet\nmaster=bond0\nslave-type=bond\n\n[ethernet]\n\
+         mac-address=52:54:00:12:34:56\nmtu=9000\n"
+    );
+    assert_eq!(
+        keyfile("imprint-bond0.nmconnection"),
+        "[connection]\nid=imprint-bond0\ntype=bond\ninterface-name=bond0\n\n[bond]\nmode=802.3ad\nmiimon=100\nlacp_rate=fast\n\n\
+         [ethernet]\ncloned-mac-address=52:54:00:12:34:56\nmtu=9000\n\n[ipv4]\nmethod=disabled\n\n[ipv6]\nmethod=disabled\n"
+    );
+    assert_eq!(
+        keyfile("imprint-vlan7.nmconnection"),
+        "[connection]\nid=imprint-vlan7\ntype=vlan\ninterface-name=vlan7\nmaster=br0\nslave-type=bridge\n\n[vlan]\nid=7\n\
+         parent=bond0\nflags=1\n\n[ethernet]\n"
+    );
+    assert!(keyfile("imprint-br0.nmconnection").contains("type=bridge\ninterface-name=br0\n\n[bridge]\nstp=false\n"));
+    // A run without them leaves none of them behind.
+    write(root.path(), &Network { links: vec![fixed()], idle: vec![], standing: vec![] }).unwrap();
+    let left: Vec<String> =
+        fs::read_dir(&units).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(left, ["70-imprint-eth0.network"]);
 }

@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::{
-    HEADER, IFA_ADDRESS, IFA_F_NOPREFIXROUTE, IFA_FLAGS, IFA_LOCAL, IFF_UP, IFLA_MTU, RT_SCOPE_LINK, RTM_NEWADDR,
-    RTM_NEWLINK,
+use super::info::{
+    IFLA_BOND_AD_LACP_RATE, IFLA_BOND_MIIMON, IFLA_BOND_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_VLAN_ID,
 };
-use crate::payload::{Prefix, Route};
+use super::{
+    HEADER, IFA_ADDRESS, IFA_F_NOPREFIXROUTE, IFA_FLAGS, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK,
+    IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, RT_SCOPE_LINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK,
+};
+use crate::payload::{HardwareAddress, InterfaceName, Prefix, Route};
 
 // include/uapi/linux/netlink.h
 const NLM_F_REQUEST: u16 = 1;
@@ -66,6 +69,27 @@ pub enum Request {
         /// The index of the link.
         index: u32,
     },
+    /// Make a link. One of that name is an error.
+    MakeLink {
+        /// The name of the new link.
+        name: InterfaceName,
+        /// What it is.
+        new: NewLink,
+        /// Its hardware address; `None`: the kernel's choice.
+        address: Option<HardwareAddress>,
+    },
+    /// Remove a link that was made.
+    DropLink {
+        /// The index of the link.
+        index: u32,
+    },
+    /// Make a link the port of a bond or a bridge.
+    SetMaster {
+        /// The index of the port.
+        index: u32,
+        /// The index of the bond or bridge; 0: the link becomes nobody's port.
+        master: u32,
+    },
     /// List every address of one family.
     Addresses {
         /// `true`: IPv6; `false`: IPv4.
@@ -120,6 +144,47 @@ pub enum Request {
     },
 }
 
+/// A link to be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewLink {
+    /// IEEE 802.1Q.
+    Vlan {
+        /// 1 to 4094.
+        id: u16,
+        /// The index of the link that carries it.
+        parent: u32,
+    },
+    /// A bond that looks every 100 ms whether its ports have carrier.
+    Bond {
+        /// BOND_MODE_… ([`super::Bond::mode`]).
+        mode: u8,
+        /// Whether the partner is asked for a LACPDU each second; `None`: no LACP.
+        fast: Option<bool>,
+    },
+    /// A bridge without the spanning tree protocol.
+    Bridge,
+}
+
+impl NewLink {
+    /// The kernel's name for this kind of link.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            NewLink::Vlan { .. } => "vlan",
+            NewLink::Bond { .. } => "bond",
+            NewLink::Bridge => "bridge",
+        }
+    }
+
+    /// The kernel's module for it.
+    pub fn module(&self) -> &'static str {
+        match self {
+            NewLink::Vlan { .. } => "8021q",
+            NewLink::Bond { .. } => "bonding",
+            NewLink::Bridge => "bridge",
+        }
+    }
+}
+
 impl Request {
     /// Whether the answer is a dump: many messages and [`Answer::Done`], not one acknowledgement.
     pub fn is_dump(&self) -> bool {
@@ -141,6 +206,15 @@ impl Request {
                 (RTM_NEWLINK, ask, body)
             }
             Request::LinkDown { index } => (RTM_NEWLINK, ask, link_header(*index, 0, IFF_UP)),
+            Request::MakeLink { name, new, address } => {
+                (RTM_NEWLINK, ask | NLM_F_CREATE | NLM_F_EXCL, new_link(name, *new, address.as_ref()))
+            }
+            Request::DropLink { index } => (RTM_DELLINK, ask, link_header(*index, 0, 0)),
+            Request::SetMaster { index, master } => {
+                let mut body = link_header(*index, 0, 0);
+                attribute(&mut body, IFLA_MASTER, &master.to_ne_bytes());
+                (RTM_NEWLINK, ask, body)
+            }
             Request::Addresses { ipv6 } => {
                 let family = if *ipv6 { AF_INET6 } else { AF_INET };
                 (RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, vec![family, 0, 0, 0, 0, 0, 0, 0])
@@ -205,6 +279,39 @@ fn link_header(index: u32, flags: u32, change: u32) -> Vec<u8> {
     body
 }
 
+/// How often a bond looks at the carrier of its ports, in milliseconds. The kernel's own number is 0, never.
+const MIIMON: u32 = 100;
+
+/// A link that is not there yet: the kernel chooses its index.
+fn new_link(name: &InterfaceName, new: NewLink, address: Option<&HardwareAddress>) -> Vec<u8> {
+    let mut body = link_header(0, 0, 0);
+    if let Some(address) = address {
+        attribute(&mut body, IFLA_ADDRESS, address.as_bytes());
+    }
+    if let NewLink::Vlan { parent, .. } = new {
+        attribute(&mut body, IFLA_LINK, &parent.to_ne_bytes());
+    }
+    attribute(&mut body, IFLA_IFNAME, &[name.as_str().as_bytes(), &[0]].concat());
+    let (mut info, mut data) = (Vec::new(), Vec::new());
+    attribute(&mut info, IFLA_INFO_KIND, new.kind().as_bytes());
+    match new {
+        NewLink::Vlan { id, .. } => attribute(&mut data, IFLA_VLAN_ID, &id.to_ne_bytes()),
+        NewLink::Bond { mode, fast } => {
+            attribute(&mut data, IFLA_BOND_MODE, &[mode]);
+            attribute(&mut data, IFLA_BOND_MIIMON, &MIIMON.to_ne_bytes());
+            if let Some(fast) = fast {
+                attribute(&mut data, IFLA_BOND_AD_LACP_RATE, &[u8::from(fast)]);
+            }
+        }
+        NewLink::Bridge => {}
+    }
+    if !data.is_empty() {
+        attribute(&mut info, IFLA_INFO_DATA, &data);
+    }
+    attribute(&mut body, IFLA_LINKINFO, &info);
+    body
+}
+
 /// `struct rtmsg` and its attributes.
 fn route_body(index: u32, route: &Route, leased: Option<IpAddr>) -> Vec<u8> {
     let destination = route.destination;
@@ -244,10 +351,11 @@ fn address(body: &mut Vec<u8>, kind: u16, address: IpAddr) {
     }
 }
 
-/// Appends one attribute. Every value here is a multiple of four bytes long, so there is never any padding.
+/// Appends one attribute, and zeros up to the next multiple of four.
 fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
     body.extend(length.to_ne_bytes());
     body.extend(kind.to_ne_bytes());
     body.extend(value);
+    body.resize(super::align(body.len()), 0);
 }

@@ -26,6 +26,63 @@ fn route(destination: &str, gateway: Option<&str>, metric: Option<u32>) -> Route
     Route { destination: prefix(destination), gateway: gateway.map(|g| g.parse().unwrap()), metric }
 }
 
+/// An attribute, for what this machine's kernel cannot make.
+fn made(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(align(bytes.len()), 0);
+    bytes
+}
+
+/// RTM_NEWLINK with these attributes.
+fn newlink(attributes: &[Vec<u8>]) -> LinkMessage {
+    let body = [vec![0; 16], attributes.concat()].concat();
+    let mut bytes = u32::try_from(HEADER + body.len()).unwrap().to_ne_bytes().to_vec();
+    bytes.extend(RTM_NEWLINK.to_ne_bytes());
+    bytes.extend([0; 10]);
+    bytes.extend(body);
+    match decode(&bytes).unwrap().remove(0).answer {
+        Answer::Link(link) => link,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The numbers are those of include/uapi/linux/if_link.h.
+#[test]
+fn bonds_their_ports_and_vlans_are_read() {
+    let partner = [2, 0, 0, 0, 0, 7];
+    let ad = [made(1, &[1, 0]), made(2, &[2, 0]), made(5, &partner)].concat();
+    let data = [made(1, &[4]), made(21, &[1]), made(23, &ad)].concat();
+    let bond = newlink(&[made(18, &[made(1, b"bond"), made(2, &data)].concat())]);
+    let info = Bond { mode: Bond::LACP, fast: true, aggregator: Some(1), partner: partner.to_vec() };
+    assert_eq!((bond.kind.as_deref(), bond.info.bond), (Some("bond"), Some(info)));
+
+    let port = |actor: u8, partner: u8| {
+        let data = [made(4, &[2, 0, 0, 0, 0, 9]), made(6, &[1, 0]), made(7, &[actor]), made(8, &[partner, 0])].concat();
+        newlink(&[made(10, &[5, 0, 0, 0]), made(18, &[made(4, b"bond\0"), made(5, &data)].concat())])
+    };
+    let ready = port(0x3f, 0x3d);
+    assert_eq!((ready.kind.as_deref(), ready.master), (None, Some(5)));
+    assert_eq!(ready.permanent_address.as_deref(), Some(&[2, 0, 0, 0, 0, 9][..]));
+    let agreed = |actor, partner| port(actor, partner).info.port.unwrap().agreed();
+    assert!(agreed(0x3f, 0x3d) && agreed(0x38, 0x38));
+    // Out of sync, not collecting, not distributing, at either end.
+    for missing in [0x08, 0x10, 0x20] {
+        assert!(!agreed(0x3f & !missing, 0x3d) && !agreed(0x3f, 0x3d & !missing), "{missing:#x}");
+    }
+    // Lengths that no kernel sends.
+    let odd = newlink(&[
+        made(10, &[5]),
+        made(18, &[made(4, b"bond"), made(5, &[made(6, &[1]), made(8, &[])].concat())].concat()),
+    ]);
+    assert_eq!((odd.master, odd.info.port), (None, Some(Port::default())));
+
+    let vlan = newlink(&[made(5, &[3, 0, 0, 0]), made(18, &[made(1, b"vlan"), made(2, &made(1, &[7, 0]))].concat())]);
+    assert_eq!((vlan.lower, vlan.info.vlan), (Some(3), Some(7)));
+}
+
 fn foreign(bytes: &[u8]) -> RouteNetlinkMessage {
     match NetlinkMessage::deserialize(bytes).unwrap().payload {
         NetlinkPayload::InnerMessage(message) => message,
@@ -67,6 +124,45 @@ fn requests_are_those_of_iproute2() {
     ];
     for (request, raw) in cases {
         assert_eq!(crate::hex::encode(&request.encode(SEQUENCE)), raw, "{request:?}");
+    }
+}
+
+/// strace of iproute2 6.1.0.
+#[test]
+fn requests_for_new_links_are_those_of_iproute2() {
+    let name = |text: &str| InterfaceName::try_from(text).unwrap();
+    let address = crate::payload::HardwareAddress::parse("02:00:00:00:00:01");
+    let make = |own: &str, new| Request::MakeLink { name: name(own), new, address: address.clone() };
+    let cases = [
+        // ip link add link eth0 name vlan7 address 02:00:00:00:00:01 type vlan id 7
+        (
+            make("vlan7", NewLink::Vlan { id: 7, parent: 3 }),
+            "5800000010000506bd87036b00000000000000000000000000000000000000000a0001000200000000010000\
+             08000500030000000a000300766c616e370000001800120008000100766c616e0c0002000600010007000000",
+        ),
+        // ip link add name bond0 address 02:00:00:00:00:01 type bond mode 802.3ad miimon 100 lacp_rate fast
+        (
+            make("bond0", NewLink::Bond { mode: Bond::LACP, fast: Some(true) }),
+            "6000000010000506bd87036b00000000000000000000000000000000000000000a0001000200000000010000\
+             0a000300626f6e64300000002800120008000100626f6e641c00020005000100040000000800030064000000\
+             0500150001000000",
+        ),
+        // ip link add name br0 address 02:00:00:00:00:01 type bridge
+        (
+            make("br0", NewLink::Bridge),
+            "4400000010000506bd87036b00000000000000000000000000000000000000000a0001000200000000010000\
+             080003006272300010001200 0a0001006272696467650000",
+        ),
+        // ip link set eth0 master p0
+        (
+            Request::SetMaster { index: 3, master: 2 },
+            "2800000010000500bd87036b000000000000000003000000000000000000000008000a0002000000",
+        ),
+        // ip link del p0
+        (Request::DropLink { index: 2 }, "2000000011000500bd87036b0000000000000000020000000000000000000000"),
+    ];
+    for (request, raw) in cases {
+        assert_eq!(crate::hex::encode(&request.encode(SEQUENCE)), raw.replace(' ', ""), "{request:?}");
     }
 }
 

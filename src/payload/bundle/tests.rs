@@ -53,7 +53,7 @@ fn frozen_bundle() {
 #[test]
 fn a_reader_that_does_not_know_bundles_refuses_the_payload() {
     // As a reader of before sees the items: keys of 0 and above that it does not know.
-    for (key, now) in [(16, 19), (17, 20)] {
+    for (key, now) in [(16, 20), (17, 21)] {
         let Ok(Value::Map(mut map)) = serde_cbor::from_slice(BUNDLE) else { panic!("a map") };
         let item = map.remove(&Value::Integer(key)).unwrap();
         map.insert(Value::Integer(now), item);

@@ -35,6 +35,7 @@ pub(in crate::payload) fn encode(payload: &Payload) -> Zeroizing<Vec<u8>> {
         root.put(key::SEED, map.value());
     }
     root.list(key::NETWORK, &payload.network, link_value);
+    root.flag(key::FROM_CMDLINE, payload.from_cmdline);
     root.some(key::HOSTNAME, payload.hostname.as_ref().map(text));
     root.put(key::CA, Value::Bytes(payload.ca.der().to_vec()));
     root.list(key::ISSUERS, &payload.issuers, |digest| Value::Bytes(digest.to_vec()));
@@ -109,6 +110,7 @@ fn link_value(link: &Link) -> Value {
                 Match::Driver(driver) => inner.put(2, text(driver)),
                 Match::BootIf => inner.flag(3, true),
                 Match::AnyWithCarrier => inner.flag(4, true),
+                Match::Path(path) => inner.put(5, text(path)),
             }
             map.put(0, inner.value());
         }
@@ -120,7 +122,12 @@ fn link_value(link: &Link) -> Value {
         }
         LinkKind::Bond { name, mode, ports } => {
             let mut bond = Map::default();
-            bond.put(0, uint(u64::from(*mode == BondMode::Lacp)));
+            let number = match mode {
+                BondMode::ActiveBackup => 0,
+                BondMode::Lacp => 1,
+                BondMode::LacpSlow => 2,
+            };
+            bond.put(0, uint(number));
             bond.list(1, ports, |port| index(*port));
             map.put(1, made(name, 2, bond.value()));
         }

@@ -123,6 +123,7 @@ fn typical() -> Payload {
             dns: vec![gateway],
             ..link(LinkKind::Physical(Match::AnyWithCarrier))
         }],
+        from_cmdline: false,
         hostname: Some(HostName::try_from("node1").unwrap()),
         ca: CaCertificate::new(CA.to_vec()).unwrap(),
         issuers: vec![],
@@ -155,6 +156,25 @@ fn frozen_typical() {
     assert!(TYPICAL.len() <= 640, "a typical payload has to fit a kernel command line: {} bytes", TYPICAL.len());
 }
 
+/// Agents of before refuse number 2 by name. If this test fails, do not change it: you have changed version 1.
+#[test]
+fn frozen_modes_of_bonds() {
+    for (number, mode) in [(0, BondMode::ActiveBackup), (1, BondMode::Lacp), (2, BondMode::LacpSlow)] {
+        let name = InterfaceName::try_from("bond0").unwrap();
+        let eth0 = link(LinkKind::Physical(Match::Name(InterfaceName::try_from("eth0").unwrap())));
+        let bytes =
+            Link::encode_all(&[eth0.clone(), link(LinkKind::Bond { name: name.clone(), mode, ports: vec![0] })]);
+        // {0: 1, 6: [{0: {1: "eth0"}}, {1: {0: "bond0", 2: {0: number, 1: [0]}}}]}
+        let raw = format!("a200010682a100a1016465746830a101a20065626f6e643002a200{number:02x}018100");
+        assert_eq!(crate::hex::encode(&bytes), raw);
+        let read = Link::decode_all(&bytes).unwrap();
+        assert_eq!(read, [eth0, link(LinkKind::Bond { name, mode, ports: vec![0] })]);
+    }
+    let unknown = crate::hex::decode("a200010682a100a1016465746830a101a20065626f6e643002a20003018100").unwrap();
+    let error = Link::decode_all(&unknown).unwrap_err().to_string();
+    assert!(error.contains("3, want 0 (active-backup), 1 (802.3ad) or 2 (802.3ad with slow LACP)"), "{error}");
+}
+
 /// If this test fails, do not change it: you have changed version 1.
 #[test]
 fn frozen_root() {
@@ -166,6 +186,39 @@ fn frozen_root() {
     assert_eq!(*bytes, [&[first + 1][..], rest, &item].concat());
     assert_eq!(decode(&bytes).unwrap(), payload);
     assert!(payload.to_string().contains("\nroot       sha256 000102"), "{payload}");
+}
+
+/// If this test fails, do not change it: you have changed version 1.
+#[test]
+fn frozen_from_cmdline() {
+    let links = typical().network;
+    let payload = Payload { network: vec![], from_cmdline: true, ..typical() };
+    let bytes = payload.encode();
+    let without = Payload { from_cmdline: false, ..payload.clone() }.encode();
+    let (first, rest) = without.split_first().unwrap();
+    assert_eq!(*bytes, [&[first + 1][..], rest, &[0x13, 0xf5]].concat());
+    assert_eq!(decode(&bytes).unwrap(), payload);
+    assert!(payload.to_string().contains("\nnetwork    as the kernel command line says\n"), "{payload}");
+    // Both at once is an error, and so is false.
+    let both = Payload { network: links, ..payload };
+    let error = decode(&both.encode()).unwrap_err().to_string();
+    assert!(error.contains("from-cmdline: links are listed and are to be those of the kernel command line"), "{error}");
+    let mut no = bytes.to_vec();
+    *no.last_mut().unwrap() = 0xf4;
+    assert!(decode(&no).unwrap_err().to_string().contains("from-cmdline: false"), "false is left out");
+}
+
+/// If this test fails, do not change it: you have changed version 1.
+#[test]
+fn frozen_path() {
+    let path = DevicePath::try_from("pci-0000:03:00.0").unwrap();
+    let links = [link(LinkKind::Physical(Match::Path(path)))];
+    let want = [&b"\xa2\x00\x01\x06\x81\xa1\x00\xa1\x05\x70"[..], b"pci-0000:03:00.0"].concat();
+    assert_eq!(Link::encode_all(&links), want);
+    assert_eq!(Link::decode_all(&want).unwrap(), links);
+    for bad in ["", "pci 0", "pci-*", &"a".repeat(129)] {
+        assert!(DevicePath::try_from(bad).is_err(), "{bad}");
+    }
 }
 
 /// If this test fails, do not change it: you have changed version 1.
@@ -307,7 +360,7 @@ fn every_item_is_checked_by_name_and_place() {
         ),
         (
             with(6, Value::Array(vec![map([(0, map([(3, Value::Bool(true)), (4, Value::Bool(true))]))])])),
-            "byte 45, network[0].match: exactly one of mac, name, driver, bootif and any is needed",
+            "byte 45, network[0].match: exactly one of mac, name, driver, bootif, any and path is needed",
         ),
         (with(7, map([])), "byte 80, names: a subject or a subject alternative name is missing"),
         (
@@ -367,8 +420,12 @@ fn every_item_is_checked_by_name_and_place() {
         ),
         (with(15, int(0)), "byte 583, key type: 0, want 1 to 4 (P-256 is written by leaving the key out)"),
         (
-            with(19, int(0)),
-            "byte 583, ?: unknown critical key 19; the payload is newer than this program, update the image",
+            with(19, Value::Bool(true)),
+            "byte 583, from-cmdline: links are listed and are to be those of the kernel command line; remove one of the two",
+        ),
+        (
+            with(20, int(0)),
+            "byte 583, ?: unknown critical key 20; the payload is newer than this program, update the image",
         ),
         (with(-25, int(0)), "byte 0: map key -25, want -24 to 23"),
         (changed(|map| drop(map.insert(text("x"), int(0)))), "byte 0: a map key that is not an integer"),

@@ -238,6 +238,7 @@ fn a_host_that_sets_the_clock_back_gets_no_token_for_an_old_server() {
             links: Vec::new(),
             dmi: Dmi::default(),
             bootif: None,
+            cmdline: Default::default(),
         };
         let plan = plan(payload.clone(), &facts, Scope::CertificateOnly).unwrap();
         assert!(plan.disbelieved.is_some_and(|told| told < secs(IN_2015 + YEAR)), "{plan}");

@@ -8,10 +8,11 @@ use std::path::Path;
 
 /// A link or a drive without a driver.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Bare {
+pub struct Bare {
     /// `0000:00:03.0`
-    pub(super) name: String,
-    pub(super) modalias: String,
+    pub name: String,
+    /// What it calls itself.
+    pub modalias: String,
     kind: Kind,
 }
 
@@ -25,7 +26,7 @@ const BUSES: &str = "sys/bus";
 const MACHINE: [&str; 2] = ["sys/devices/system/cpu/modalias", "sys/class/dmi/id/modalias"];
 
 /// What the devices on all buses call themselves, each once.
-pub(super) fn modaliases(root: &Path) -> BTreeSet<String> {
+pub fn modaliases(root: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     each(root, &mut |_, modalias, _| {
         found.insert(modalias.to_owned());
@@ -35,19 +36,26 @@ pub(super) fn modaliases(root: &Path) -> BTreeSet<String> {
 
 /// What processor and firmware call themselves, which are on no bus (drivers/base/cpu.c, drivers/firmware/dmi-id.c): ciphers that
 /// the processor has instructions for, and drivers for one product.
-pub(super) fn machine(root: &Path) -> Vec<String> {
+pub fn machine(root: &Path) -> Vec<String> {
     let files = MACHINE.iter().filter_map(|file| fs::read_to_string(root.join(file)).ok());
     files.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
 }
 
 /// The links and drives without a driver.
-pub(super) fn without_driver(root: &Path) -> Vec<Bare> {
+pub fn without_driver(root: &Path) -> Vec<Bare> {
     let mut found = Vec::new();
     each(root, &mut |name, modalias, device| {
         if let Some(kind) = kind(modalias).filter(|_| !device.join("driver").exists()) {
             found.push(Bare { name: name.to_owned(), modalias: modalias.to_owned(), kind });
         }
     });
+    found
+}
+
+/// The links without a driver: why a link is missing.
+pub fn links_without_driver(root: &Path) -> Vec<Bare> {
+    let mut found = without_driver(root);
+    found.retain(|device| device.kind == Kind::Link);
     found
 }
 

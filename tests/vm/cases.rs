@@ -1,0 +1,19 @@
+//! Tests of networks with real peers inside one guest of Debian: trunks, bonds with LACP, bridges. Each file of tests/vm/cases/FOLDER is
+//! a case, and a folder is one boot.
+
+use imprint_tests::guest;
+
+/// VLANs, bonds, bridges, stacks of them, and what stands in their way.
+#[test]
+fn links() {
+    let cases = guest::run("links", "");
+    cases.all_passed("links");
+    let late = cases.measured("lacp-agreed-to-discover").expect("the case measures it");
+    println!("the first DHCP packet left {late} ms after the partner had agreed");
+}
+
+/// systemd-networkd and NetworkManager take over what the agent has made, and change nothing.
+#[test]
+fn managers() {
+    guest::run("managers", "net.ifnames=0").all_passed("managers");
+}
