@@ -87,7 +87,7 @@ fn an_address_that_an_earlier_run_has_leased_is_kept() {
     operational("eth0");
     ip("addr add 192.0.2.100/24 dev eth0 valid_lft 12 preferred_lft 12");
     ip("addr add 198.51.100.7/24 dev eth0");
-    let mut keeper = Keeper::open(None, None).unwrap();
+    let mut keeper = Keeper::open(None, None, None).unwrap();
     let began = Instant::now();
     let left = || {
         let shown = ip("-4 addr show dev eth0 to 192.0.2.100");

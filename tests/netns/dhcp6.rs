@@ -246,7 +246,7 @@ fn a_dhcp6_lease_of_an_earlier_run_is_kept() {
         let left = shown.split("valid_lft ").nth(1).unwrap_or_else(|| panic!("it is gone: {shown}"));
         left.split("sec").next().unwrap().parse::<u32>().unwrap()
     };
-    let mut keeper = Keeper::open(None, None).unwrap();
+    let mut keeper = Keeper::open(None, None, None).unwrap();
     let deadline = later();
     while left() <= 12 {
         assert!(!deadline.expired(), "nobody has renewed it");
