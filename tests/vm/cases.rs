@@ -12,7 +12,7 @@ fn links() {
     println!("the first DHCP packet left {late} ms after the partner had agreed");
 }
 
-/// systemd-networkd and NetworkManager take over what the agent has made, and change nothing.
+/// systemd-networkd takes over what the agent has made, and changes nothing.
 #[test]
 fn managers() {
     guest::run("managers", "net.ifnames=0").all_passed("managers");
