@@ -4,6 +4,8 @@ wire eth0
 sw ip link add link p0 name p0.7 type vlan id 7
 dhcp p0.7 192.0.2
 mkdir -p /imprint
+IMPRINT_DIR=/tmp/host imprint-host init --url https://192.0.2.1/.well-known/est >/dev/null
+IMPRINT_DIR=/tmp/host imprint-host signer | grep -v '^#' >/imprint/site
 cat >/tmp/network.toml <<'TOML'
 [[network]]
 match = { name = "eth0" }
