@@ -65,6 +65,7 @@ pub mod lldp;
 pub mod dns;
 pub mod dhcp6;
 pub mod dhcp4;
+pub mod duid;
 pub mod netlink;
 pub mod port;
 pub mod uevent;
@@ -75,7 +76,6 @@ pub mod superblock;
 
 // Used by several of the modules above.
 pub mod certificate;
-pub mod duid;
 pub mod base85;
 pub mod checksum;
 pub mod key_code;

@@ -20,6 +20,10 @@ pub(super) fn ways(server: SocketAddrV4, resolv_conf: &str) -> Vec<SocketAddr> {
     let mut prefixes: Vec<Prefix> = lines.filter_map(|text| Prefix::parse(text.trim())).take(MOST).collect();
     // RFC 6052 §3.1: no address of a private network stands behind the well-known prefix.
     let ip = server.ip();
+    // No host has such an address, behind a NAT64 or elsewhere.
+    if ip.is_multicast() || ip.is_broadcast() || ip.is_unspecified() {
+        return Vec::new();
+    }
     if prefixes.is_empty() && !(ip.is_private() || ip.is_link_local() || ip.is_loopback()) {
         prefixes.extend(Prefix::new(IpAddr::V6(WELL_KNOWN), 96));
     }
@@ -73,6 +77,10 @@ mod tests {
         assert_eq!(ways("192.0.2.1:8443", named), ["[2001:db8:64::c000:201]:8443"]);
         assert_eq!(ways("10.0.0.1:443", named), ["[2001:db8:64::a00:1]:443"]);
         assert_eq!(ways("198.51.100.1:443", "nameserver 2001:db8::53\n"), ["[64:ff9b::c633:6401]:443"]);
-        assert_eq!(ways("10.0.0.1:443", ""), [] as [String; 0]);
+        for (server, text) in
+            [("10.0.0.1:443", ""), ("224.0.0.1:443", named), ("255.255.255.255:443", named), ("0.0.0.0:443", named)]
+        {
+            assert_eq!(ways(server, text), [] as [String; 0], "{server}");
+        }
     }
 }

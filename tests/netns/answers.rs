@@ -103,6 +103,17 @@ fn thousand_are_cut(question: &[u8]) -> Vec<u8> {
     if asks_for_service(question) { cut(question) } else { thousand(question) }
 }
 
+/// A question without EDNS, as a server that knows none reads it.
+fn plain(question: &[u8]) -> Vec<u8> {
+    let mut end = 12;
+    while question[end] != 0 {
+        end += usize::from(question[end]) + 1;
+    }
+    let mut plain = question[..end + 5].to_vec();
+    plain[10..12].fill(0);
+    plain
+}
+
 /// The server in the peer's network. It ends with the test's process.
 fn name_server(peer: &Peer, (udp, tcp): Serve) {
     let (ready, waits) = std::sync::mpsc::channel();
@@ -120,7 +131,7 @@ fn name_server(peer: &Peer, (udp, tcp): Serve) {
         let mut buffer = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             // Whoever asked may be gone.
-            let _ = socket.send_to(&udp(&buffer[..length]), from);
+            let _ = socket.send_to(&udp(&plain(&buffer[..length])), from);
         }
     });
     let Some((listener, tcp)) = listener.zip(tcp) else { return };
@@ -131,7 +142,7 @@ fn name_server(peer: &Peer, (udp, tcp): Serve) {
             connection.read_exact(&mut length).unwrap();
             let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
             connection.read_exact(&mut question).unwrap();
-            let answer = tcp(&question);
+            let answer = tcp(&plain(&question));
             if !answer.is_empty() {
                 let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
                 let _ = connection.write_all(&[&length[..], &answer].concat());

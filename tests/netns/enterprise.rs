@@ -153,7 +153,8 @@ fn a_port_behind_a_spanning_tree_delays_no_other() {
     ip("link set eth0 up");
     operational("eth0");
     let root = root(&[("eth0", "igb"), ("eth1", "igb")]);
-    let plan = NetworkPlan { links: vec![link(Match::AnyWithCarrier, dhcp())], servers: Vec::new(), layers: Vec::new() };
+    let plan =
+        NetworkPlan { links: vec![link(Match::AnyWithCarrier, dhcp())], servers: Vec::new(), layers: Vec::new() };
     let mut race = Race::new(&plan, None, root.path()).unwrap();
     assert!(race.next(later(), &mut |_| ()).unwrap());
     let names = |race: &mut Race<'_>| -> Vec<String> {

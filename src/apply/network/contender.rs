@@ -1,21 +1,21 @@
 //! One link in the race: what was done to it, what it waits for, and what it can be used for now. Never looks at the
 //! other links: the race tells it when it may take its static addresses.
 
+mod told;
+
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use super::NetworkError;
 use super::before::{Before, Left};
 use super::heard::Ear;
 use super::kernel::{self, Address6, Kernel, On};
 use super::lease::{Leased, Onto};
 use super::probe::Probe;
-use super::report::{Carrier, LinkReport};
 use super::six::{Onto6, Six};
-use super::{AppliedLink, NetworkError};
-use crate::chain::chain;
 use crate::dhcp4::Asker;
 use crate::dhcp6::{self, Identity};
 use crate::facts::LinkFacts;
@@ -488,58 +488,6 @@ impl Contender {
     pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let packets = self.leased.asking().into_iter().chain(self.probe.iter().flat_map(Probe::sockets));
         packets.map(AsFd::as_fd).chain(self.six.sockets())
-    }
-
-    /// The link as the hand-over describes it to the next stage.
-    pub(super) fn applied(&self) -> AppliedLink {
-        let mut config = self.asked.config.clone();
-        // For a usable link, what it has. For another, what it was to have.
-        if !self.applied && self.is_used() {
-            (config.addresses, config.routes) = (Vec::new(), Vec::new());
-        }
-        AppliedLink {
-            index: self.facts.index,
-            name: self.facts.name.clone(),
-            mac: HardwareAddress::new(&self.message.address),
-            permanent: self.message.permanent_address.as_deref().and_then(HardwareAddress::new),
-            mtu: self.message.mtu,
-            config,
-            client_id: self.client_id(),
-            lease: self.leased.lease().cloned(),
-            six: self.six.given(self.asker6().filter(|_| self.asked.config.slaac || self.asked.config.dhcp6)),
-            learned: self.learned.clone(),
-            dns: self.advertised.dns(since_boot()).map(IpAddr::V6).collect(),
-            search: self.advertised.search(since_boot()).cloned().collect(),
-        }
-    }
-
-    pub(super) fn report(&self) -> LinkReport {
-        let carrier = Carrier::of(&self.message);
-        let mut tried = Vec::new();
-        if carrier == Carrier::Up {
-            tried.extend(self.leased.state().map(|state| format!("DHCPv4: {state}")));
-            tried.extend(
-                self.probe
-                    .as_ref()
-                    .map(|probe| format!("no neighbour answered in {} rounds of questions", probe.rounds)),
-            );
-            tried.extend(self.six.report(&self.asked.config));
-            if self.asked.config.slaac && self.learned.is_empty() && !self.six.has_address() {
-                tried.push("no router advertisement gave an address".to_owned());
-            }
-        }
-        tried.extend(self.leased.unused().iter().cloned());
-        tried.extend(self.trouble.as_ref().map(|error| chain(error)));
-        LinkReport {
-            name: self.facts.name.clone(),
-            driver: self.facts.driver.clone(),
-            carrier,
-            received: self.message.received,
-            speed: None,
-            is_function: self.facts.device.is_function,
-            heard: self.ear.iter().flatten().map(|ear| ear.heard(self.message.received)).next().unwrap_or_default(),
-            tried,
-        }
     }
 }
 

@@ -2,6 +2,8 @@
 //! never delays a live one. Waits in one place, for all links at once, until a deadline. Never touches a link that the
 //! plan does not want.
 
+mod told;
+
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -11,9 +13,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use super::before::{Left, given_back};
 use super::contender::{Asked, Contender, GRACE, Way};
 use super::kernel::Kernel;
-use super::report::{Carrier, LinkReport};
+use super::report::LinkReport;
 use super::stack::{Pass, Stack};
-use super::{AppliedLink, Network, NetworkError, packet, resolv};
+use super::{AppliedLink, Network, NetworkError, packet};
 use crate::facts::{self, LinkFacts, Udev};
 use crate::machine;
 use crate::neighbour;
@@ -193,26 +195,6 @@ impl<'a> Race<'a> {
             self.renew(deadline.at_most(RENEW))?;
         }
         Ok(is_due)
-    }
-
-    /// The state of each link, in the plan's order.
-    pub fn report(&self) -> Vec<LinkReport> {
-        let unnamed = self.unnamed.iter().map(|link| (link.entry, LinkReport::untouched(&link.facts, Carrier::Udev)));
-        let left = self.left.iter().map(|(entry, link)| (*entry, LinkReport::untouched(link, Carrier::Controller)));
-        // The speed is asked for here only: some drivers ask their firmware for it.
-        let tried = self.contenders.iter().map(|link| {
-            let report = link.report();
-            (link.entry, LinkReport { speed: facts::speed(self.root, &report.name), ..report })
-        });
-        let mut links: Vec<(usize, LinkReport)> =
-            tried.chain(unnamed).chain(left).chain(self.stack.report(self.plan)).collect();
-        order::sort(&mut links, |(one, _), (other, _)| one < other);
-        links.into_iter().map(|(_, link)| link).collect()
-    }
-
-    /// Why there is no network.
-    pub fn failure(&self) -> NetworkError {
-        NetworkError::NoLink { links: self.report(), waited: since_boot().saturating_sub(self.begun) }
     }
 
     /// Ends the race. No link takes another link's place any more, and the routes of leases are left as the next stage
@@ -453,29 +435,6 @@ impl<'a> Race<'a> {
             }
         }
         self.gains.len() > before
-    }
-
-    fn name_servers(&self) -> Result<(), NetworkError> {
-        if self.stop.is_some() {
-            return Ok(());
-        }
-        let links: Vec<AppliedLink> =
-            self.contenders.iter().filter(|link| link.is_used()).map(Contender::applied).collect();
-        let (mut dns, mut search) = (Vec::new(), Vec::new());
-        let nat64: Vec<_> = links.iter().flat_map(|link| link.six.nat64.iter().copied()).collect();
-        for link in &links {
-            link.all_dns().for_each(|server| {
-                if !dns.contains(&server) {
-                    dns.push(server)
-                }
-            });
-            link.all_search().for_each(|name| {
-                if !search.contains(&name) {
-                    search.push(name)
-                }
-            });
-        }
-        resolv::write(self.root, &dns, &search, &nat64)
     }
 
     fn wait(&mut self, look: Look, deadline: Deadline) -> Result<(), NetworkError> {
