@@ -114,6 +114,6 @@ def measure(record, runs):
             if len(files) < 2:
                 raise FileNotFoundError(f"{peers} has no {peer}")
             theirs = packed((files[name] for name in sorted(files)), runs("-19", "-1"))[1]
-            record(f"added to an image by {builder}, zstd -19" if index == 0 else "  the same", round(small, 3), "MiB", 1.4,
+            record(f"added to an image by {builder}, zstd -19" if index == 0 else "  the same", round(small, 3), "MiB", 1.5,
                    peer, round(theirs, 2))
         record("  unpacked", round(whole, 3), "MiB", sample=f"{len(added)} files")

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// The least number of cases.
-const CASES: usize = 30;
+const CASES: usize = 40;
 
 fn read(path: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -31,4 +31,25 @@ fn each_case_of_a_network_names_tests_that_are_there() {
             assert!(!mark.contains('}') && !mark.contains("fn "), "{name} in {file} is no test");
         }
     }
+}
+
+/// Those of the guest are files, and each file there has its row.
+#[test]
+fn each_case_of_the_guest_has_its_row() {
+    let page = read("docs/network.md");
+    let (_, section) = page.split_once("\n## Cases with real peers\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut named: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm/cases");
+    let inside = |folder: &Path| -> Vec<std::path::PathBuf> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let folders = inside(&cases).into_iter().filter(|path| path.is_dir());
+    let files = folders.flat_map(|folder| inside(&folder));
+    let mut there: Vec<String> = files.map(|file| file.strip_prefix(&cases).unwrap().to_str().unwrap().to_owned()).collect();
+    there.sort();
+    named.sort_unstable();
+    assert!(named.len() >= 20, "{named:?}");
+    assert_eq!(named, there);
 }
