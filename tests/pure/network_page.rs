@@ -47,7 +47,8 @@ fn each_case_of_the_guest_has_its_row() {
     };
     let folders = inside(&cases).into_iter().filter(|path| path.is_dir());
     let files = folders.flat_map(|folder| inside(&folder));
-    let mut there: Vec<String> = files.map(|file| file.strip_prefix(&cases).unwrap().to_str().unwrap().to_owned()).collect();
+    let mut there: Vec<String> =
+        files.map(|file| file.strip_prefix(&cases).unwrap().to_str().unwrap().to_owned()).collect();
     there.sort();
     named.sort_unstable();
     assert!(named.len() >= 20, "{named:?}");

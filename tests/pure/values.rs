@@ -81,7 +81,13 @@ fn status_and_node_json_are_as_the_page_says() {
         json_items(
             "Status",
             "",
-            &[("Failure", "error"), ("BundleStatus", "bundle"), ("RootStatus", "root"), ("LinkStatus", "links"), ("Step", "steps")]
+            &[
+                ("Failure", "error"),
+                ("BundleStatus", "bundle"),
+                ("RootStatus", "root"),
+                ("LinkStatus", "links"),
+                ("Step", "steps")
+            ]
         )
     );
     // The maps of `network.routes` stand in its row.
