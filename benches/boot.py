@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How long a boot waits for its identity, in virtual machines:
 
-- imprint beside a script with openssl and curl, in the same place of the same dracut image, from the start of the hook to `ready`;
+- imprint beside a script with openssl and curl, in the same place of the same dracut image, with systemd and without, from the start of
+  the hook to `ready`;
 - a bare image beside one whose /init is that script, from /init to `ready`;
 - what imprint adds to a boot without a payload, in an image of each builder, from /init to the root's init. Images of mkinitcpio
   cannot be built on Debian;
@@ -243,8 +244,10 @@ def dracut_with_payload(results, builds, site):
         text = console(builds, image, f"root=LABEL=none imprint=require bench={client}", site.drive(client))
         return between(text, BEGIN, READY)
 
-    image = builds.dracut("systemd", "92imprint-bench")
-    beside(results, "boot, dracut image: hook to ready", 0.334, {"agent": lambda: boot("agent"), "script": lambda: boot("script")})
+    # With systemd the agent starts while udevd still brings the machine's devices up, and without it once udevd is done.
+    for flavour, name in (("plain", "dracut without systemd"), ("systemd", "dracut with systemd")):
+        image = builds.dracut(flavour, "92imprint-bench")
+        beside(results, f"boot, image by {name}: hook to ready", 0.334, {"agent": lambda: boot("agent"), "script": lambda: boot("script")})
 
 
 def bare_with_payload(results, builds, site):
