@@ -1,6 +1,6 @@
 //! What a DHCPv6 client hears: messages one after the other, each with its length before it. The first byte chooses what the client
-//! wants. A lease has an address that a host can have, no words from a server drive the console, and what this client takes for an
-//! answer dhcproto can read as well.
+//! wants. A lease has an address that a host can have, and no words from a server drive the console. (Tests of the client compare
+//! its questions with dhcproto.)
 #![cfg_attr(fuzzing, no_main)]
 
 use std::net::Ipv6Addr;

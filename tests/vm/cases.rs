@@ -9,7 +9,7 @@ fn links() {
     let cases = guest::run("links", "");
     cases.all_passed("links");
     let late = cases.measured("lacp-agreed-to-discover").expect("the case measures it");
-    println!("the first DHCP packet left {late} ms after the partner had agreed");
+    println!("the first DISCOVER left {late} ms after the first LACPDU that says so; below 0: before it");
 }
 
 /// systemd-networkd takes over what the agent has made, and changes nothing.
