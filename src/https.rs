@@ -317,8 +317,9 @@ fn connect(addresses: &mut Addresses, deadline: Deadline) -> Result<(TcpStream, 
                 Err(error) => {
                     // No way out for IPv4, so the network may have a NAT64.
                     if let (Some(nix::libc::ENETUNREACH), SocketAddr::V4(server)) = (error.raw_os_error(), address) {
-                        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-                        nat64::ways(server, &text).into_iter().for_each(|way| addresses.also(way));
+                        nat64::ways(server, &resolve::text("/etc/resolv.conf"))
+                            .into_iter()
+                            .for_each(|way| addresses.also(way));
                     }
                     failed.push((address, error));
                     continue;

@@ -333,7 +333,7 @@ impl Drop for Lookups {
 }
 
 /// A file of the machine. One that is not there, or cannot be read, says nothing.
-fn text(path: &str) -> String {
+pub(super) fn text(path: &str) -> String {
     let mut bytes = Vec::new();
     let _ = File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
